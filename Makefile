@@ -1,0 +1,52 @@
+# Every verb sets up what it needs. `make` alone prints this help.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= $(shell sh scripts/find-python)
+QUESTION ?= Why is the sky blue? Answer in one sentence.
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types generate bench lock
+
+help: ## print this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv with everything in it, from pinned and hashed requirements
+
+demo: $(STAMP) ## fetch a small real model, play it on this machine and ask it a question
+	@$(BIN)/rhapsode play examples/smollm.yaml --port 0 --admin-port 0 --ask "$(QUESTION)"
+
+test: $(STAMP) ## run all tests (the first time fetches the model: 93 MB)
+	@echo "· running the tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## check style and layers
+	@echo "· checking style and layers"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: $(STAMP) ## check types, tests included
+	@echo "· checking types"
+	@$(BIN)/mypy
+
+generate: $(STAMP) ## write again what is made from the code: docs/narration.md, docs/manifest.md
+	@echo "· generating"
+	@$(BIN)/python scripts/generate.py
+
+bench: $(STAMP) ## measure speed and memory against the peers that are installed; prints the table
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: $(STAMP) ## pin the requirement files again, from pyproject.toml
+	@sh scripts/lock $(BIN)/uv
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { sh scripts/find-python >/dev/null; exit 1; }
+	@echo "· making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@echo "· installing $$(grep -c '^[a-z0-9]' requirements/dev.txt) pinned packages (a minute or two)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+	@echo "· ready: $(BIN)/rhapsode --help"

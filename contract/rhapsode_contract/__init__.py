@@ -1,0 +1,1 @@
+"""What the parts of Rhapsode agree on: frames, events, resources and words. Imports nothing but msgspec."""

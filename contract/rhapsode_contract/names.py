@@ -1,0 +1,68 @@
+"""Names and limits that more than one process must agree on."""
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+GROUP = "rhapsode.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "InferenceWorker"
+
+ENV_SOCKET = "RHAPSODE_SOCKET"
+"""Path of the worker socket, for the relay, the worker and anyone who narrates."""
+ENV_MANIFEST = "RHAPSODE_MANIFEST"
+"""Path of the InferenceWorker manifest that relay and worker serve (YAML or JSON)."""
+ENV_WORKER_ID = "RHAPSODE_WORKER_ID"
+"""Name of this replica: the pod's name in a cluster, the resource's name on a laptop."""
+ENV_CACHE = "RHAPSODE_CACHE"
+"""Folder for fetched models and the history of load times."""
+ENV_PORT = "RHAPSODE_PORT"
+ENV_ADMIN_PORT = "RHAPSODE_ADMIN_PORT"
+ENV_HOST = "RHAPSODE_HOST"
+ENV_LIFELINE = "RHAPSODE_LIFELINE"
+"""Set by a parent that holds our standard input open: its end means that the parent is gone."""
+
+DEFAULT_PORT = 8080
+DEFAULT_ADMIN_PORT = 9101
+POD_SOCKET = Path("/run/rhapsode/worker.sock")
+
+EXIT_CANNOT_WORK = 78
+"""Exit status (EX_CONFIG of sysexits.h) of a process that no restart can help."""
+
+MAX_FRAME_BYTES = 64 * 1024
+"""Longest line that the relay accepts on the worker socket, newline included."""
+MAX_COMMAND_BYTES = 4 * 1024 * 1024
+"""Longest line that the worker accepts from the relay: a request of the largest body, escaped."""
+MAX_BODY_BYTES = 1024 * 1024
+"""Largest HTTP request body."""
+MAX_HUMAN_CHARS = 300
+"""Longest narration sentence; what is longer is cut with an ellipsis."""
+MAX_TABLE_CHARS = 16 * 1024
+"""Longest drawn table."""
+
+CORRELATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What an id may look like that we echo in headers, logs and events."""
+
+
+def default_socket(environ: Mapping[str, str], port: int = DEFAULT_PORT) -> Path:
+    """Return where the worker socket is: the environment's word, the pod's path, or this user's own folder.
+
+    Two workers on one laptop differ by their client port, so the port is part of the name unless it is
+    the default one.
+    """
+    if named := environ.get(ENV_SOCKET):
+        return Path(named)
+    if POD_SOCKET.parent.is_dir():
+        return POD_SOCKET
+    name = "worker.sock" if port == DEFAULT_PORT else f"worker-{port}.sock"
+    return Path(tempfile.gettempdir()) / f"rhapsode-{os.getuid()}" / name
+
+
+def default_cache(environ: Mapping[str, str]) -> Path:
+    """Return the folder that keeps models between runs."""
+    if named := environ.get(ENV_CACHE):
+        return Path(named)
+    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rhapsode"

@@ -1,0 +1,138 @@
+"""The relay process: `python -m rhapsode_relay`. Wires everything together, and ends it in order."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from rhapsode_contract import names
+from rhapsode_contract.lifelines import watch_lifeline
+from rhapsode_contract.manifests import load_manifest
+from rhapsode_contract.records import log_to_stdout
+from rhapsode_contract.validating import ManifestError
+from rhapsode_relay.admin import create_admin
+from rhapsode_relay.app import create_app
+from rhapsode_relay.conducting import Conductor
+from rhapsode_relay.draining import drain
+from rhapsode_relay.finding import JobFinder
+from rhapsode_relay.hearing import Hearing
+from rhapsode_relay.listening import Room, listen
+from rhapsode_relay.metrics import RelayCollector
+from rhapsode_relay.reading import Readers
+from rhapsode_relay.serving import Server, bind, make_server
+from rhapsode_relay.settings import RelaySettings
+
+TICK_S = 0.25
+"""How often time is looked at: grace, heartbeats, stalled readers, memory."""
+
+
+def main() -> int:
+    """Run a relay until it is told to stop; return the process's exit status."""
+    try:
+        manifest = load_manifest(Path(os.environ[names.ENV_MANIFEST]))
+        settings = RelaySettings.load(manifest, os.environ)
+    except KeyError as exc:
+        return _complain(f"{exc.args[0]} is not set: it names the InferenceWorker manifest")
+    except (ManifestError, ValueError) as exc:
+        return _complain(str(exc))
+    _raise_file_limit()
+    logger = log_to_stdout("relay", settings.worker_id)
+    try:
+        uvloop.run(_run(settings, logger))
+    except OSError as exc:
+        return _complain(str(exc))
+    return 0
+
+
+async def _run(settings: RelaySettings, logger: logging.Logger) -> None:
+    house = Conductor(settings, _new_epoch(), logger)
+    readers = Readers(settings.heartbeat_s, settings.stall_s, settings.max_readers)
+    readers.on_left = house.readers_left
+    house.on_job = readers.introduce
+    hearing = Hearing(house)
+    room = Room(hearing)
+    registry = CollectorRegistry()
+    registry.register(RelayCollector(house, readers, room))
+    loop = asyncio.get_running_loop()
+    client_socket, admin_socket = bind(settings.host, settings.port), bind(settings.host, settings.admin_port)
+    listener = await listen(settings.socket, room)
+    client = make_server(create_app(house, readers, JobFinder(house, hearing, loop.time())), settings.max_connections)
+    admin = make_server(create_admin(house, readers, registry), settings.max_connections)
+    house.log(house.worker.say("relay_start", port=client_socket.getsockname()[1], worker=settings.worker_id))
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)  # tokens make no cycles; looking for them costs a tenth of the throughput
+    stopping, hurry = _on_signals(loop)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(client.serve([client_socket]))
+        tasks.create_task(admin.serve([admin_socket]))
+        ticker = tasks.create_task(_tick(house, readers))
+        await stopping.wait()
+        await drain(house, readers, hurry)
+        ticker.cancel()
+        await _close(listener, room, client, admin)
+    settings.socket.unlink(missing_ok=True)
+
+
+async def _tick(house: Conductor, readers: Readers) -> None:
+    while True:
+        await asyncio.sleep(TICK_S)
+        now = time.monotonic()
+        house.tick(now)
+        readers.sweep(now)
+
+
+async def _close(listener: asyncio.AbstractServer, room: Room, *servers: Server) -> None:
+    listener.close()
+    for connection in list(room.connections):
+        connection.close()
+    for server in servers:
+        server.should_exit = True
+
+
+def _on_signals(loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Event, asyncio.Event]:
+    """Return what SIGTERM sets, and what a second signal or SIGINT sets besides."""
+    stopping, hurry = asyncio.Event(), asyncio.Event()
+
+    def stop(hurried: bool) -> None:
+        if hurried or stopping.is_set():
+            hurry.set()
+        stopping.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop, False)
+    loop.add_signal_handler(signal.SIGINT, stop, True)
+    watch_lifeline(loop, os.environ, lambda: stop(False))
+    return stopping, hurry
+
+
+def _new_epoch() -> str:
+    """Return a word that no earlier relay of this worker had: the milliseconds of now, in base 36."""
+    number, digits = time.time_ns() // 1_000_000, ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return digits
+
+
+def _raise_file_limit() -> None:
+    """A reader is a file; the usual soft limit of 1024 is a laptop's."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _complain(message: str) -> int:
+    sys.stderr.write(f"rhapsode-relay: {message}\n")
+    return names.EXIT_CANNOT_WORK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The client port: requests in, streams out. Translates HTTP to calls of `Conductor` and `Readers`, no more."""
+
+import hashlib
+
+import msgspec
+from quart import Quart, Response, request
+
+from rhapsode_contract import events, names
+from rhapsode_contract.requests import InferenceRequest
+from rhapsode_relay import resuming
+from rhapsode_relay.answering import adopt_correlation, bare_app, correlation_id, event_stream, json_answer
+from rhapsode_relay.conducting import Conductor
+from rhapsode_relay.errors import BadRequest
+from rhapsode_relay.finding import JobFinder
+from rhapsode_relay.jobs import Job
+from rhapsode_relay.reading import Reader, Readers
+from rhapsode_relay.serving import client_of
+from rhapsode_relay.worker_routes import worker_routes
+
+_requests = msgspec.json.Decoder(InferenceRequest)
+
+
+def create_app(house: Conductor, readers: Readers, finder: JobFinder) -> Quart:
+    """Return the application of the client port."""
+    app = bare_app("rhapsode-relay", house.counts)
+    app.register_blueprint(worker_routes(house, readers))
+    desk = _Desk(house, readers)
+
+    @app.post("/v1/inference")
+    async def infer() -> Response:
+        job, new = await desk.accept()
+        if "text/event-stream" in request.headers.get("Accept", "").lower():
+            return desk.stream(job)
+        return desk.acknowledge(job, new=new)
+
+    @app.post("/execute")
+    async def execute() -> Response:
+        job, _ = await desk.accept()
+        return desk.stream(job)
+
+    @app.get("/v1/inference/<job_id>/stream")
+    async def stream(job_id: str) -> Response:
+        return desk.stream(await finder.find(job_id, request.headers.get("Last-Event-ID")))
+
+    @app.get("/v1/inference/<job_id>")
+    async def show(job_id: str) -> Response:
+        return desk.describe(await finder.find(job_id))
+
+    @app.delete("/v1/inference/<job_id>")
+    async def cancel(job_id: str) -> Response:
+        job = await finder.find(job_id)
+        house.cancel(job, "client")
+        return desk.describe(job)
+
+    @app.get("/v1/correlations/<wanted>/stream")
+    async def correlate(wanted: str) -> Response:
+        return desk.stream_correlation(wanted)
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        model = {"id": house.settings.model, "object": "model", "created": 0, "owned_by": "rhapsode"}
+        return json_answer({"object": "list", "data": [model]})
+
+    return app
+
+
+class _Desk:
+    """What the routes have in common."""
+
+    def __init__(self, house: Conductor, readers: Readers) -> None:
+        self._house = house
+        self._readers = readers
+
+    async def accept(self) -> tuple[Job, bool]:
+        """Accept the request in this body, or the one that came with its Idempotency-Key before."""
+        body = await request.get_data(as_text=False)
+        assert isinstance(body, bytes)
+        job, new = self._house.submit(
+            _parse(body), correlation_id(), _idempotency_key(), hashlib.sha256(body).hexdigest()
+        )
+        adopt_correlation(job.terms.correlation_id)
+        return job, new
+
+    def acknowledge(self, job: Job, *, new: bool) -> Response:
+        """Answer 202, or 200 for a job that was accepted before, with where to find it."""
+        links = _links(job)
+        body = events.Accepted(job_id=job.id, status=job.status, sse_url=links.stream, links=links)
+        return json_answer(body, 202, {"Location": links.self, "X-Job-Id": job.id} | ({} if new else _REPLAYED))
+
+    def stream(self, job: Job) -> Response:
+        """Answer with the job's stream, from where this client was."""
+        adopt_correlation(job.terms.correlation_id)
+        mask = resuming.parse_channels(request.args.get("channels"))
+        after = resuming.parse_after(request.args.get("after"))
+        cursor_id = request.headers.get("Last-Event-ID")
+        if resuming.is_complete(job, self._house.epoch, cursor_id, after):
+            return Response(b"", 204)
+        self._readers.check_room(len(job.journal.listeners))
+        start = resuming.begin(job, self._house.epoch, cursor_id, after)
+        self._house.counts.opened(start.how)
+        if start.how != "live" and not job.over:
+            self._house.log(job.say("resumed", seq=start.cursor.seq), job)
+        reader = self._reader(mask)
+        reader.follow_job(job, start.cursor, start.opening)
+        link = f'<{_links(job).stream}>; rel="events"'
+        return event_stream(reader, {"X-Job-Id": job.id, "X-Replay": start.how, "Link": link})
+
+    def stream_correlation(self, wanted: str) -> Response:
+        """Answer with every job of a correlation id, those to come included."""
+        if not names.CORRELATION_ID.fullmatch(wanted):
+            raise BadRequest("a correlation id is 1 to 64 of letters, digits, '.', '_' and '-'", param="id")
+        reader = self._reader(resuming.parse_channels(request.args.get("channels")))
+        cursor_id = request.headers.get("Last-Event-ID")
+        known = events.EventId.parse(cursor_id) if cursor_id else None
+        try:
+            self._readers.wait_for(wanted, reader)
+        except Exception:
+            reader.leave()
+            raise
+        for job in self._house.jobs.correlated(wanted):
+            if known is not None and known.stream == job.id:
+                start = resuming.begin(job, self._house.epoch, cursor_id, None)
+            else:
+                start = resuming.begin(job, "", None, None) if known is None else resuming.join(job)
+            reader.follow_job(job, start.cursor, start.opening)
+        return event_stream(reader)
+
+    def describe(self, job: Job) -> Response:
+        """Answer with how the job is now."""
+        adopt_correlation(job.terms.correlation_id)
+        return json_answer(job.view(_links(job)), headers={"X-Job-Id": job.id})
+
+    def _reader(self, mask: int) -> Reader:
+        return Reader(self._readers, mask, client_of(request.scope).abort)
+
+
+_REPLAYED = {"Idempotent-Replayed": "true"}
+
+
+def _links(job: Job) -> events.Links:
+    path = f"/v1/inference/{job.id}"
+    return events.Links(self=path, stream=f"{path}/stream", cancel=path)
+
+
+def _idempotency_key() -> str:
+    key = request.headers.get("Idempotency-Key", "")
+    if key and not (key.isascii() and key.isprintable() and len(key) <= 255):
+        raise BadRequest("an Idempotency-Key is 1 to 255 printable ASCII characters", param="Idempotency-Key")
+    return key
+
+
+def _parse(body: bytes) -> InferenceRequest:
+    try:
+        return _requests.decode(body)
+    except msgspec.ValidationError as exc:
+        what, _, path = str(exc).partition(" - at `$")
+        param = path.rstrip("`").lstrip(".") or None
+        raise BadRequest(f"{param}: {what}" if param else what, param=param) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise BadRequest(f"the body is not JSON: {exc}", code="invalid_json") from exc

@@ -1,0 +1,186 @@
+"""Bring jobs, line and worker together for the clients. The one owner of all three.
+
+Called by `app` (requests), `hearing` (frames of the worker) and `ticking` (time). It reaches the worker through
+the `WorkerPort` that `hearing` gives it while one is connected.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from rhapsode_contract import frames
+from rhapsode_contract.records import log_narration
+from rhapsode_contract.requests import InferenceRequest
+from rhapsode_relay.admitting import build_command, check_capacity, check_request
+from rhapsode_relay.counting import Counts
+from rhapsode_relay.errors import ApiError, Unavailable
+from rhapsode_relay.jobs import Job, JobTerms
+from rhapsode_relay.queueing import Line
+from rhapsode_relay.registry import Registry, new_job_id
+from rhapsode_relay.settings import RelaySettings
+from rhapsode_relay.worker_state import WorkerState
+
+
+class WorkerPort(Protocol):
+    """The way to the connected worker."""
+
+    def send(self, frame: frames.RelayFrame) -> None: ...
+
+
+class Conductor:
+    """Owns the jobs, the line and the worker's state of one relay process."""
+
+    def __init__(self, settings: RelaySettings, epoch: str, logger: logging.Logger) -> None:
+        self.settings = settings
+        self.epoch = epoch
+        self.jobs = Registry(keep_s=settings.keep_s, memory_bytes=settings.memory_bytes, max_jobs=settings.max_jobs)
+        self.line = Line(settings.queue_limit)
+        self.worker = WorkerState(settings.worker_id, epoch, settings.model, settings.style)
+        self.counts = Counts()
+        self.draining = False
+        self.port: WorkerPort | None = None
+        self.on_job: Callable[[Job], None] = lambda _: None
+        """Called with every new job: for those who wait for its correlation id."""
+        self._logger = logger
+
+    # Requests of clients
+
+    def submit(self, request: InferenceRequest, correlation_id: str, key: str, body_hash: str) -> tuple[Job, bool]:
+        """Accept a request; return its job and whether it is a new one. Raises ApiError."""
+        if key and (known := self.jobs.by_key(key)):
+            if known.terms.body_hash != body_hash:
+                message = "this Idempotency-Key came with another body before"
+                raise ApiError(422, "idempotency_key_reused", message)
+            return known, False
+        check_request(request, self.settings.model, self.worker)
+        check_capacity(self.worker, self.line, draining=self.draining)
+        self._check_memory()
+        terms = JobTerms.of(request, correlation_id, self.settings.on_disconnect, key, body_hash)
+        job = Job(new_job_id(self.settings.worker_id), self.epoch, terms)
+        job.command = build_command(job, request)
+        self._welcome(job, request)
+        return job, True
+
+    def _check_memory(self) -> None:
+        if self.jobs.full:
+            self.jobs.tidy(time.monotonic())
+        if self.jobs.full:
+            message = "no memory is left to keep another stream"
+            raise Unavailable(message, code="buffer_exhausted", retry_after_s=5)
+
+    def _welcome(self, job: Job, request: InferenceRequest) -> None:
+        self.jobs.add(job)
+        self.line.join(job)
+        self.counts.accepted += 1
+        job.queue_at(self.line.waiting - 1)
+        chars = request.prompt_chars()
+        self.log(job.say("accepted", prompt_chars=chars, max_tokens=request.max_tokens), job)
+        self.on_job(job)
+        self.pump()
+        if self.line.stands(job):
+            self._tell_place(job)
+            if not self.worker.ready and self.worker.last_said:
+                job.tell(self.worker.last_said)
+
+    def cancel(self, job: Job, who: str) -> None:
+        """Stop a job, if it is not over: its readers learn it now, the worker as fast as the socket goes."""
+        if job.over:
+            return
+        waited = self.line.leave(job)
+        self.log(job.say("cancelled", who=who, tokens=job.tokens), job)
+        self.fail(job, "cancelled", f"cancelled by {who}")
+        if not waited:
+            self.send(frames.Cancel(job_id=job.id, reason=who))
+
+    def readers_left(self, job: Job) -> None:
+        """The last reader of a job's tokens is gone: do what was agreed."""
+        if job.over or job.terms.on_disconnect == "continue":
+            return
+        if job.terms.on_disconnect == "cancel" or self.settings.grace_s == 0:
+            self.cancel(job, "client")
+        else:
+            job.grace_until = time.monotonic() + self.settings.grace_s
+
+    # Consequences
+
+    def fail(self, job: Job, code: str, message: str, *, param: str | None = None, retryable: bool = False) -> None:
+        """End a job with an error."""
+        if not job.over:
+            job.fail(code, message, param=param, retryable=retryable)
+            self.counts.ended(job)
+
+    def fail_aloud(self, job: Job, code: str, message: str) -> None:
+        """End a job for a reason that lies with us; the same request may succeed later."""
+        if not job.over:
+            self.log(job.say("failed", why=message, remedy="Send the request again."), job)
+            self.fail(job, code, message, retryable=True)
+
+    def empty_line(self, code: str, message: str) -> None:
+        """Send everyone away who waits."""
+        for job in self.line.clear():
+            self.fail_aloud(job, code, message)
+
+    def watch_abandoned(self, job: Job) -> None:
+        """A running job that nobody ever read is given grace from now on."""
+        if job.token_readers == 0 and job.terms.on_disconnect == "grace" and job.grace_until is None:
+            job.grace_until = time.monotonic() + self.settings.grace_s
+
+    def pump(self) -> None:
+        """Send the jobs whose turn it is to the worker."""
+        for job in self.line.call():
+            command, job.command = job.command, None
+            if command is not None:
+                self.send(command)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: abandoned jobs, places in line, metrics, memory."""
+        for job in list(self.jobs):
+            job.measure()
+            if job.grace_until is not None and now >= job.grace_until:
+                job.grace_until = None
+                self.cancel(job, "disconnect")
+        for position, job in enumerate(self.line):
+            if job.queue_at(position):
+                self._tell_place(job)
+        self.jobs.tidy(now)
+
+    def drain(self) -> None:
+        """Take nothing new; who waits is sent away at once, who runs may finish."""
+        self.draining = True
+        limit_s = self.settings.drain_s
+        self.log_lifecycle(self.worker.say("relay_drain", running=self.line.running, limit_s=limit_s))
+        self.empty_line("draining", "this worker is draining")
+
+    def unfinished(self) -> bool:
+        """Return whether a job still runs."""
+        return any(not job.over for job in self.jobs)
+
+    def shut(self) -> None:
+        """End every job that still runs."""
+        for job in list(self.jobs):
+            self.fail_aloud(job, "server_shutdown", "the relay is shutting down")
+
+    # Outlets
+
+    def send(self, frame: frames.RelayFrame) -> None:
+        """Send to the worker, if there is one."""
+        if self.port is not None:
+            self.port.send(frame)
+
+    def log(self, narration: frames.Narration, job: Job | None = None) -> None:
+        """Write a narration of ours to standard output."""
+        log_narration(self._logger, narration, job.terms.correlation_id if job else "")
+
+    def log_lifecycle(self, narration: frames.Narration) -> None:
+        """Write a narration about the worker's life, and tell it to those who wait for the worker."""
+        self.log(narration)
+        self.tell_waiting(narration)
+
+    def tell_waiting(self, narration: frames.Narration) -> None:
+        for job in self.line:
+            job.tell(narration)
+
+    def _tell_place(self, job: Job) -> None:
+        eta_s = self.line.eta_s(job.position)
+        self.log(job.say("queued", position=job.position + 1, eta_s=eta_s), job)

@@ -1,0 +1,29 @@
+"""Stop a relay without cutting anyone off in silence. Called by `__main__`.
+
+Running jobs may finish until the deadline; then they get one retryable terminal event. Streams that only wait
+are ended at once, and one that refuses data is cut off: neither delays the exit.
+"""
+
+import asyncio
+
+from rhapsode_relay.conducting import Conductor
+from rhapsode_relay.reading import Readers
+
+FAREWELL_S = 1.0
+"""How long readers may take to receive their last events."""
+_STEP_S = 0.02
+
+
+async def drain(house: Conductor, readers: Readers, hurry: asyncio.Event) -> None:
+    """Drain the relay; `hurry` ends the wait for running jobs."""
+    loop = asyncio.get_running_loop()
+    house.drain()
+    deadline = loop.time() + house.settings.drain_s
+    while house.unfinished() and loop.time() < deadline and not hurry.is_set():
+        await asyncio.sleep(_STEP_S)
+    house.shut()
+    readers.dismiss()
+    deadline = loop.time() + FAREWELL_S
+    while len(readers) and loop.time() < deadline:
+        await asyncio.sleep(_STEP_S)
+    readers.abort()

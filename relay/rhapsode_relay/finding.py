@@ -1,0 +1,40 @@
+"""Find the job that a client means. Called by `app`."""
+
+import asyncio
+
+from rhapsode_contract.events import EventId
+from rhapsode_relay.conducting import Conductor
+from rhapsode_relay.errors import ApiError, NotFound
+from rhapsode_relay.hearing import Hearing
+from rhapsode_relay.jobs import Job
+
+REUNION_S = 5.0
+"""How long after its start a relay waits for the worker that may still hold a job."""
+_LOOK_AGAIN_S = 0.05
+
+
+class JobFinder:
+    """Finds jobs by id, with patience right after a restart: the worker may be about to bring them back."""
+
+    def __init__(self, house: Conductor, hearing: Hearing, started_at: float) -> None:
+        self._house = house
+        self._hearing = hearing
+        self._until = started_at + REUNION_S
+
+    async def find(self, job_id: str, last_event_id: str | None = None) -> Job:
+        """Return the job. Raises NotFound, or ApiError 410 if the cursor shows that it was lost in a restart."""
+        now = asyncio.get_running_loop().time
+        while not (job := self._house.jobs.get(job_id)):
+            if self._hearing.met_worker or now() >= self._until:
+                raise self._missing(job_id, last_event_id)
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        return job
+
+    def _missing(self, job_id: str, last_event_id: str | None) -> ApiError:
+        cursor = EventId.parse(last_event_id or "")
+        if cursor and cursor.stream == job_id and cursor.epoch != self._house.epoch:
+            message = "the relay restarted while this job waited or after it ended; send the request again"
+            return ApiError(410, "job_lost", message, retryable=True)
+        keep_s = self._house.settings.keep_s
+        message = f"there is no job {job_id[:100]!r}; finished ones are kept for {keep_s:.0f} s"
+        return NotFound(message, code="job_not_found")

@@ -1,0 +1,275 @@
+"""What happened on one stream, in order: appended once, read by many at their own pace. Called by `jobs`. Pure.
+
+Readers pull. A reader is a cursor, so a slow one costs nothing but its cursor, and what is ready when it asks
+is encoded and joined into one write. Tokens are kept as text (a few bytes each) and encoded when read; other
+events are kept ready to send. The window is bounded by events and bytes; text that leaves it is kept, so a
+snapshot is always whole.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Protocol
+
+from rhapsode_contract.events import StreamEvent
+from rhapsode_contract.frames import TOKEN_SEPARATOR
+from rhapsode_relay.encoding import StreamEncoder
+
+WINDOW_EVENTS = 65_536
+"""Events that a cursor may lie behind before only a snapshot can help."""
+WINDOW_BYTES = 4 * 1024 * 1024
+"""Memory that the window of one stream may take."""
+RUN_TOKENS = 512
+"""Tokens after which a run is closed: the unit of eviction, and with the budget the size of a write."""
+READ_BYTES = 64 * 1024
+"""A read stops at the first entry beyond this size; the write buffer of a connection is as large."""
+_PART_COST = 64
+"""What a Python string costs beside its characters."""
+
+NARRATION, TOKEN, DATA, METRICS, ALWAYS = 1, 2, 4, 8, 16
+EVERYTHING = 31
+
+
+class Listener(Protocol):
+    """Someone who wants to know that there is something to read."""
+
+    def ring(self) -> None: ...
+
+
+class Evicted(Exception):
+    """The window has moved past this cursor."""
+
+
+class _Event:
+    """An event that is ready to send. A superseded one has no data."""
+
+    __slots__ = ("channel", "data", "seq")
+    n = 1
+
+    def __init__(self, seq: int, channel: int, data: bytes) -> None:
+        self.seq = seq
+        self.channel = channel
+        self.data = data
+
+    def cost(self) -> int:
+        return len(self.data) + _PART_COST
+
+
+class _Run:
+    """Consecutive tokens. Each part is one or more separated texts; a `literal` run is one text of `count` tokens."""
+
+    __slots__ = ("count", "i", "literal", "n", "parts", "seq", "size")
+
+    def __init__(self, seq: int, i: int) -> None:
+        self.seq = seq
+        self.i = i
+        self.n = 0
+        self.parts: list[str] = []
+        self.size = 0
+        self.count = 1
+        self.literal = False
+
+    def text(self) -> str:
+        return self.parts[0] if self.literal else "".join(self.parts).replace(TOKEN_SEPARATOR, "")
+
+    def cost(self) -> int:
+        return self.size + _PART_COST * len(self.parts)
+
+
+class Cursor:
+    """How far one reader is: `seq` is the last event it has."""
+
+    __slots__ = ("entry", "part", "seq")
+
+    def __init__(self, seq: int, entry: int, part: int = 0) -> None:
+        self.seq = seq
+        self.entry = entry
+        self.part = part
+
+
+class Journal:
+    """The events of one stream. `head` is the last seq; `closed` says that no more will come."""
+
+    def __init__(self, encoder: StreamEncoder, *, seq: int = 0, text: str = "") -> None:
+        self.encoder = encoder
+        self.head = seq
+        self.closed = False
+        self.listeners: set[Listener] = set()
+        self.bytes = 0
+        self.text_chars = len(text)
+        self._entries: list[_Event | _Run] = []
+        self._base = 0
+        self._events = 0
+        self._kept = [text] if text else []
+        self._latest: dict[str, _Event] = {}
+        self._last_read: tuple[int, int, bytes] = (0, 0, b"")
+
+    # Writing
+
+    def add(self, event: StreamEvent, channel: int = ALWAYS, *, supersede: str = "") -> None:
+        """Append an event, which gets the next seq. One that supersedes replaces its predecessor of that name."""
+        self.head = event.seq = self.head + 1
+        entry = _Event(self.head, channel, self.encoder.event(event))
+        if supersede:
+            if old := self._latest.get(supersede):
+                self.bytes -= len(old.data)
+                old.data = b""
+            self._latest[supersede] = entry
+        self._entries.append(entry)
+        self._grew(1, entry.cost())
+
+    def add_token(self, text: str, i: int, count: int = 1) -> None:
+        """Append the text of token `i`, or of `count` tokens from `i` on."""
+        self.head += 1
+        literal = count != 1 or TOKEN_SEPARATOR in text
+        run = self._open_run(i, fresh=literal)
+        if literal:
+            run.literal, run.count = True, count
+        run.parts.append(text)
+        run.n += 1
+        run.size += len(text)
+        self.text_chars += len(text)
+        self._grew(1, len(text) + _PART_COST)
+
+    def add_tokens(self, texts: str, n: int, i: int) -> None:
+        """Append `n` tokens from `i` on, given as separated texts."""
+        self.head += 1
+        run = self._open_run(i)
+        self.head += n - 1
+        run.parts.append(texts)
+        run.n += n
+        run.size += len(texts)
+        self.text_chars += len(texts) - n + 1
+        self._grew(n, len(texts) + _PART_COST)
+
+    def ring(self) -> None:
+        """Tell everyone who listens."""
+        for listener in self.listeners:
+            listener.ring()
+
+    def _open_run(self, i: int, *, fresh: bool = False) -> _Run:
+        if not fresh and self._entries:
+            last = self._entries[-1]
+            if type(last) is _Run and not last.literal and last.n < RUN_TOKENS and last.i + last.n == i:
+                return last
+        run = _Run(self.head, i)
+        self._entries.append(run)
+        return run
+
+    def _grew(self, events: int, cost: int) -> None:
+        self._events += events
+        self.bytes += cost
+        if self._events > WINDOW_EVENTS or self.bytes > WINDOW_BYTES:
+            self._evict()
+
+    def _evict(self) -> None:
+        """Drop entries until a sixteenth of the window is free, so that eviction is rare."""
+        drop = 0
+        for entry in self._entries[:-1]:
+            if self._events <= WINDOW_EVENTS * 15 // 16 and self.bytes <= WINDOW_BYTES * 15 // 16:
+                break
+            if isinstance(entry, _Run):
+                self._kept.append(entry.text())
+            self._events -= entry.n
+            self.bytes -= entry.cost()
+            drop += 1
+        del self._entries[:drop]
+        self._base += drop
+        self._kept = ["".join(self._kept)]
+
+    # Reading
+
+    @property
+    def oldest(self) -> int:
+        """The first seq that can still be read."""
+        return self._entries[0].seq if self._entries else self.head + 1
+
+    def text(self) -> str:
+        """Return the whole text so far."""
+        runs = (entry.text() for entry in self._entries if isinstance(entry, _Run))
+        return "".join((*self._kept, *runs))
+
+    def start(self) -> Cursor:
+        """Return a cursor before the oldest event."""
+        return Cursor(self.oldest - 1, self._base)
+
+    def end(self) -> Cursor:
+        """Return a cursor after the newest event."""
+        last = self._entries[-1] if self._entries else None
+        if isinstance(last, _Run):
+            return Cursor(self.head, self._base + len(self._entries) - 1, len(last.parts))
+        return Cursor(self.head, self._base + len(self._entries))
+
+    def seek(self, seq: int) -> Cursor | None:
+        """Return the cursor of a reader that has everything up to `seq`; None if the window cannot tell."""
+        if seq == self.head:
+            return self.end()
+        if not self.oldest - 1 <= seq < self.head:
+            return None
+        index = bisect_right(self._entries, seq + 1, key=lambda entry: entry.seq) - 1
+        entry = self._entries[index]
+        part = 0
+        if isinstance(entry, _Run) and not entry.literal:
+            passed = seq + 1 - entry.seq
+            while passed >= (n := entry.parts[part].count(TOKEN_SEPARATOR) + 1):
+                passed -= n
+                part += 1
+        return Cursor(seq, self._base + index, part)
+
+    def read(self, cursor: Cursor, mask: int = EVERYTHING) -> bytes:
+        """Return what follows the cursor, of the channels in `mask`, and move it. Empty: nothing now.
+
+        Raises Evicted when the window has moved past the cursor.
+        """
+        index = cursor.entry - self._base
+        if index < 0:
+            raise Evicted
+        chunks: list[bytes] = []
+        size = 0
+        entries = self._entries
+        while index < len(entries) and size < READ_BYTES:
+            entry = entries[index]
+            if type(entry) is _Run:
+                if cursor.part < len(entry.parts):
+                    if mask & TOKEN:
+                        chunks.append(chunk := self._read_run(entry, cursor))
+                        size += len(chunk)
+                    cursor.part = len(entry.parts)
+                    cursor.seq = entry.seq + entry.n - 1
+                if index == len(entries) - 1:
+                    break
+            elif type(entry) is _Event:
+                if entry.channel & mask and entry.data:
+                    chunks.append(entry.data)
+                    size += len(entry.data)
+                cursor.seq = entry.seq
+            cursor.part = 0
+            index += 1
+        cursor.entry = self._base + index
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _read_run(self, run: _Run, cursor: Cursor) -> bytes:
+        """Encode the rest of a run. Readers that go in step share one encoding."""
+        first, last = cursor.seq + 1, run.seq + run.n - 1
+        if self._last_read[:2] == (first, last):
+            return self._last_read[2]
+        i = run.i + first - run.seq
+        if run.literal:
+            data = self.encoder.token(run.parts[0], first, i, run.count)
+        elif first == last and cursor.part == len(run.parts) - 1 and TOKEN_SEPARATOR not in run.parts[-1]:
+            data = self.encoder.token(run.parts[-1], first, i)
+        else:
+            texts = TOKEN_SEPARATOR.join(run.parts[cursor.part :])
+            data = self.encoder.tokens(texts, last - first + 1, first, i)
+        if len(self.listeners) > 1:
+            self._last_read = (first, last, data)
+        return data
+
+    def behind(self, cursor: Cursor) -> bool:
+        """Return whether there is something after the cursor, on whatever channel."""
+        return cursor.seq < self.head
+
+    def events(self) -> Iterator[bytes]:
+        """Yield everything that is in the window, for tests and snapshots."""
+        cursor = self.start()
+        while data := self.read(cursor):
+            yield data

@@ -1,0 +1,78 @@
+"""The relay's counters and gauges for Prometheus, read when they are asked for. Called by `__main__`."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from rhapsode_relay.conducting import Conductor
+from rhapsode_relay.listening import Room
+from rhapsode_relay.reading import Readers
+
+
+class RelayCollector(Collector):
+    """Turns what the relay counts into metrics."""
+
+    def __init__(self, house: Conductor, readers: Readers, room: Room) -> None:
+        self._house = house
+        self._readers = readers
+        self._room = room
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._gauges()
+        yield from self._counters()
+        yield from self._vram()
+
+    def _gauges(self) -> Iterator[Metric]:
+        line = self._house.line
+        yield GaugeMetricFamily(
+            "rhapsode_worker_ready", "1 while the worker takes requests.", self._house.worker.ready
+        )
+        yield GaugeMetricFamily("rhapsode_jobs_running", "Jobs that hold a slot of the worker.", line.running)
+        yield GaugeMetricFamily("rhapsode_jobs_queued", "Requests that wait.", line.waiting)
+        yield GaugeMetricFamily(
+            "rhapsode_jobs_kept", "Jobs that can be read, finished ones included.", len(self._house.jobs)
+        )
+        yield GaugeMetricFamily("rhapsode_relay_readers", "Open event streams.", len(self._readers))
+        yield GaugeMetricFamily("rhapsode_relay_journal_bytes", "Memory of all journals.", self._house.jobs.bytes)
+
+    def _counters(self) -> Iterator[Metric]:
+        counts = self._house.counts
+        live = sum(job.tokens for job in self._house.jobs if not job.over)
+        yield CounterMetricFamily("rhapsode_requests_accepted", "Requests accepted.", counts.accepted)
+        yield CounterMetricFamily("rhapsode_tokens", "Tokens relayed.", counts.tokens + live)
+        yield CounterMetricFamily("rhapsode_relay_narrations", "Narrations told to requests.", counts.narrations)
+        yield CounterMetricFamily(
+            "rhapsode_relay_narrations_dropped", "Narrations left out of requests.", counts.narrations_dropped
+        )
+        yield CounterMetricFamily("rhapsode_socket_bad_lines", "Lines that could not be read.", self._room.bad_lines)
+        yield CounterMetricFamily(
+            "rhapsode_socket_notes_dropped",
+            "Narrations of others in the pod that came too fast.",
+            self._room.notes_dropped,
+        )
+        yield CounterMetricFamily(
+            "rhapsode_relay_readers_stalled", "Readers cut off for refusing data.", self._readers.stalled
+        )
+        yield _labelled("rhapsode_requests_refused", "Requests refused, by error code.", "code", counts.refused)
+        yield _labelled("rhapsode_jobs_ended", "Jobs that ended, by status.", "status", counts.jobs_ended)
+        yield _labelled(
+            "rhapsode_relay_streams_opened", "Streams opened, by how they began.", "began", counts.replays
+        )
+
+    def _vram(self) -> Iterator[Metric]:
+        vram = self._house.worker.vram
+        used = GaugeMetricFamily("rhapsode_vram_used_bytes", "VRAM in use, as NVML reports it.", labels=["uuid"])
+        total = GaugeMetricFamily("rhapsode_vram_total_bytes", "VRAM of the device.", labels=["uuid"])
+        for gpu in vram.gpus if vram else []:
+            used.add_metric([gpu.uuid], gpu.used_bytes)
+            total.add_metric([gpu.uuid], gpu.total_bytes)
+        yield used
+        yield total
+
+
+def _labelled(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in sorted(values.items()):
+        family.add_metric([value], count)
+    return family

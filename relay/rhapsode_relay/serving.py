@@ -1,0 +1,187 @@
+"""Serve an application on a port: uvicorn, with bounds on what a client can make us keep. Called by `__main__`.
+
+uvicorn's parser bounds neither headers nor the time they may take, and answers what it cannot parse in plain
+text. `BoundedProtocol` adds both bounds and our error body, and gives the application a way to cut off a
+client that refuses data (closing would wait for it).
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Generator
+from typing import Any, cast
+
+import msgspec
+import uvicorn
+from quart.asgi import ASGIHTTPConnection
+from quart.wrappers import Request
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from rhapsode_contract import events, names
+from rhapsode_relay.errors import error_type
+from rhapsode_relay.reading import Reader
+
+MAX_HEAD_BYTES = 32 * 1024
+"""Request line and headers together."""
+MAX_HEADERS = 100
+MAX_MESSAGE_BYTES = 8 * names.MAX_BODY_BYTES
+"""A whole request as it comes over the wire: the largest body in the smallest sensible chunks."""
+HEAD_TIMEOUT_S = 15.0
+"""Seconds until the headers of a request must be complete."""
+_SCOPE_KEY = "rhapsode.client"
+
+
+class Client:
+    """The connection that a request came over."""
+
+    def __init__(self, abort: Callable[[], None]) -> None:
+        self.abort = abort
+        self.reader: Reader | None = None
+
+
+def client_of(scope: Any) -> Client:
+    """Return the connection of a request; one that does nothing where the server is not ours."""
+    found = scope.get(_SCOPE_KEY)
+    return found if isinstance(found, Client) else Client(lambda: None)
+
+
+class StreamConnection(ASGIHTTPConnection):
+    """Lets a reader leave whatever became of its response: even one that was never begun."""
+
+    async def handle_request(self, request: Request, send: Any) -> None:
+        try:
+            await super().handle_request(request, send)
+        finally:
+            if reader := client_of(self.scope).reader:
+                reader.leave()
+
+
+class _Refused(Exception):
+    """Raised inside the parser to stop it."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection, with bounds on its requests."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._refusal = (400, "invalid_http", "this is not HTTP/1.1")
+        self._in_head = True
+        self._head_bytes = 0
+        self._header_count = 0
+        self._message_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+        limit = self.config.limit_concurrency
+        if limit is not None and len(self.connections) > limit:
+            self._refuse(503, "too_many_connections", f"{limit} connections are open, which is the limit")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        self._message_bytes += len(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, "headers_too_large", f"headers may take {MAX_HEAD_BYTES} bytes")
+        elif self._message_bytes > MAX_MESSAGE_BYTES:
+            self._refuse(413, "body_too_large", f"a body may take {names.MAX_BODY_BYTES} bytes")
+
+    # Parser callbacks
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._head_bytes, self._header_count, self._message_bytes = True, 0, 0, 0
+        cast("dict[str, Any]", self.scope)[_SCOPE_KEY] = Client(self.transport.abort)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_count += 1
+        if self._header_count > MAX_HEADERS:
+            self._refusal = (431, "headers_too_large", f"a request may have {MAX_HEADERS} headers")
+            raise _Refused
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._stop_timer()
+
+    # Refusing
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        self._refuse(*self._refusal)
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        error = events.ErrorBody(message=message, type=error_type(status), code=code)
+        body = msgspec.json.encode(events.ErrorResponse(error=error, correlation_id="", retryable=status == 503))
+        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n" % len(body)
+        retry = b"retry-after: 1\r\n" if status == 503 else b""
+        self.transport.write(b"".join((STATUS_LINE[status], head, retry, b"\r\n", body)))
+        self.transport.close()
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._in_head and not self.transport.is_closing():
+            self._refuse(408, "request_timeout", f"headers must come within {HEAD_TIMEOUT_S:.0f} s")
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class Server(uvicorn.Server):
+    """A uvicorn that leaves signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def make_server(app: Any, max_connections: int) -> Server:
+    """Return a server for an application; it is given its socket when it serves."""
+    config = uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        ws="none",
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        log_level=logging.ERROR,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=max_connections,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,
+    )
+    return Server(config)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a bound socket. OSError names what is wrong with the address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.setblocking(False)
+    except OSError:
+        bound.close()
+        raise
+    return bound

@@ -1,0 +1,70 @@
+"""Settings of one relay, read once by `__main__` from the manifest and the environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rhapsode_contract import names
+from rhapsode_contract.requests import OnDisconnect, Style
+from rhapsode_contract.resources import InferenceWorker
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaySettings:
+    """How one relay behaves."""
+
+    worker_id: str
+    """Name of this replica; job ids begin with it."""
+    model: str
+    """The one model that is served, by the name that clients use."""
+    socket: Path
+    """Where the worker socket listens."""
+    host: str = "127.0.0.1"
+    """Address of both ports. Loopback unless the environment says otherwise: there are no keys yet."""
+    port: int = names.DEFAULT_PORT
+    admin_port: int = names.DEFAULT_ADMIN_PORT
+    style: Style = "human"
+    """Words that the page and the CLI show first."""
+    heartbeat_s: float = 15.0
+    """Silence after which a stream gets a comment line; below every proxy's idle limit (60 s)."""
+    queue_limit: int = 64
+    """Requests that may wait for the worker or for a slot."""
+    on_disconnect: OnDisconnect = "grace"
+    grace_s: float = 15.0
+    """How long a job without a token reader goes on under `grace`."""
+    drain_s: float = 60.0
+    """How long running jobs may take after SIGTERM."""
+    stall_s: float = 10.0
+    """How long a reader may refuse data before it is closed; it can resume."""
+    keep_s: float = 300.0
+    """How long a finished job can be read again."""
+    memory_bytes: int = 256 * 1024 * 1024
+    """What all journals together may take; beyond it finished jobs go first, then new ones are refused."""
+    max_jobs: int = 10_000
+    """Jobs that are kept at once, finished ones included."""
+    max_text_bytes: int = 4 * 1024 * 1024
+    """Longest text of one job; a worker that sends more is stopped."""
+    max_readers: int = 32
+    """Readers of one job or correlation id at once."""
+    max_connections: int = 4096
+    """Client connections at once; the next one is answered 503."""
+
+    @classmethod
+    def load(cls, resource: InferenceWorker, environ: Mapping[str, str]) -> "RelaySettings":
+        """Return the settings of this process; ValueError for a port that is no number."""
+        spec = resource.spec
+        port = int(environ.get(names.ENV_PORT, names.DEFAULT_PORT))
+        return cls(
+            worker_id=environ.get(names.ENV_WORKER_ID) or resource.metadata.name,
+            model=spec.model.name,
+            socket=names.default_socket(environ, port),
+            host=environ.get(names.ENV_HOST, "127.0.0.1"),
+            port=port,
+            admin_port=int(environ.get(names.ENV_ADMIN_PORT, names.DEFAULT_ADMIN_PORT)),
+            style=spec.relay.narration,
+            heartbeat_s=spec.relay.heartbeat_seconds,
+            queue_limit=spec.relay.queue_limit,
+            on_disconnect=spec.relay.on_disconnect,
+            grace_s=spec.relay.grace_seconds,
+            drain_s=spec.relay.drain_seconds,
+        )

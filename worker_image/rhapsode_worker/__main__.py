@@ -1,0 +1,51 @@
+"""The worker process: `python -m rhapsode_worker`. Reads its settings, starts the supervisor, obeys signals."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from rhapsode_contract import names
+from rhapsode_contract.lifelines import watch_lifeline
+from rhapsode_contract.manifests import load_manifest
+from rhapsode_contract.records import log_to_stdout
+from rhapsode_contract.validating import ManifestError
+from rhapsode_worker.settings import WorkerSettings
+from rhapsode_worker.supervising import Supervisor
+
+
+def main() -> int:
+    """Run a worker until it is told to stop; return the process's exit status."""
+    try:
+        manifest = load_manifest(Path(os.environ[names.ENV_MANIFEST]))
+        settings = WorkerSettings.load(manifest, os.environ)
+    except KeyError as exc:
+        return _complain(f"{exc.args[0]} is not set: it names the InferenceWorker manifest")
+    except (ManifestError, ValueError) as exc:
+        return _complain(str(exc))
+    return asyncio.run(_run(settings))
+
+
+async def _run(settings: WorkerSettings) -> int:
+    stopping, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(hurried: bool) -> None:
+        if hurried or stopping.is_set():
+            hurry.set()
+        stopping.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop, False)
+    loop.add_signal_handler(signal.SIGINT, stop, True)
+    watch_lifeline(loop, os.environ, lambda: stop(False))
+    return await Supervisor(settings, log_to_stdout("worker", settings.worker_id)).run(stopping, hurry)
+
+
+def _complain(message: str) -> int:
+    sys.stderr.write(f"rhapsode-worker: {message}\n")
+    return names.EXIT_CANNOT_WORK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The engine process: `python -m rhapsode_worker.child`. Loads one engine and runs requests until it is told to end.
+
+It talks to its supervisor over one socket (descriptor `RHAPSODE_CONTROL_FD`): first a `LoadPlan` in, then the
+frames of the worker socket both ways. Its standard output and error are the engine's, whatever it prints.
+It ends when the supervisor's end of the socket closes, so a killed supervisor leaves no engine behind.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+import traceback
+from typing import Any
+
+import msgspec
+
+from rhapsode_contract import frames, names
+from rhapsode_contract.catalogue import narrate
+from rhapsode_worker.engines import Engine, LoadPlan, make_engine
+from rhapsode_worker.errors import LoadError
+from rhapsode_worker.sessions import Session
+
+ENV_CONTROL = "RHAPSODE_CONTROL_FD"
+_commands = msgspec.json.Decoder(frames.RelayFrame)
+
+
+class Child:
+    """The engine and the requests that run on it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._engine: Engine | None = None
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        """Load, then serve; return the process's exit status."""
+        plan = msgspec.json.decode(await self._reader.readline(), type=LoadPlan)
+        try:
+            await self._load(plan)
+        except LoadError as exc:
+            fields = {"model": plan.model, "why": exc.why, "remedy": exc.remedy, "reason": exc.reason}
+            self._send(said := narrate("load_failed", fields))
+            self._send(frames.State(phase="failed", reason=exc.reason, message=said.human))
+            await self._writer.drain()
+            return names.EXIT_CANNOT_WORK
+        while line := await self._reader.readline():
+            self._obey(_commands.decode(line))
+        return 0
+
+    async def _load(self, plan: LoadPlan) -> None:
+        self._tell("engine_import", engine=plan.engine)
+        self._engine = make_engine(plan.engine)
+        caps = await self._engine.load(plan, self._tell)
+        self._send(frames.State(phase="ready", caps=caps))
+
+    def _obey(self, command: frames.RelayFrame) -> None:
+        assert self._engine is not None
+        if isinstance(command, frames.Generate):
+            task = asyncio.ensure_future(self._serve(command))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        elif isinstance(command, frames.Cancel):
+            self._engine.abort(command.job_id)
+
+    async def _serve(self, command: frames.Generate) -> None:
+        assert self._engine is not None
+        try:
+            await Session(self._engine, command, self._send, self._writer.drain).run()
+        except Exception:  # the engine broke: only a new process can be trusted
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(os.EX_SOFTWARE)
+
+    def _send(self, frame: frames.WorkerFrame) -> None:
+        self._writer.write(frames.encode_frame(frame))
+
+    def _tell(self, action: str, progress: float | None = None, **fields: Any) -> None:
+        self._send(narrate(action, fields, progress=progress))
+
+
+async def _main() -> int:
+    control = socket.socket(fileno=int(os.environ[ENV_CONTROL]))
+    control.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=control, limit=names.MAX_COMMAND_BYTES)
+    return await Child(reader, writer).run()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(_main()))

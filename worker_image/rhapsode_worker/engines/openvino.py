@@ -1,0 +1,110 @@
+"""OpenVINO GenAI with continuous batching and a prefix cache: the embedded default. The only file that imports it.
+
+`step()` computes one token for every running request and holds the interpreter's lock all the while (measured:
+17 to 250 ms), which is why an engine has a process of its own. All calls into the pipeline come from one thread
+(`Stepper`); requests and cancellations are taken in between two steps.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import openvino_genai as genai
+
+from rhapsode_contract import frames
+from rhapsode_worker.engines import EngineStats, Finished, LoadPlan, Narrate, Step, check_options
+from rhapsode_worker.engines.openvino_steps import Stepper, Ticket, last_words
+from rhapsode_worker.errors import LoadError
+
+OPTIONS: dict[str, tuple[type, ...]] = {
+    "device": (str,),
+    "cache_size": (int,),
+    "max_num_batched_tokens": (int,),
+    "enable_prefix_caching": (bool,),
+    "dynamic_split_fuse": (bool,),
+    "properties": (dict,),
+}
+"""`spec.engine.options`: the device (CPU), fields of OpenVINO's SchedulerConfig by their own names (`cache_size`
+is in GB, 0 grows as needed), and `properties` of the device's plugin."""
+
+
+class OpenVINOEngine:
+    """Serves a GGUF file or a folder of OpenVINO IR."""
+
+    def __init__(self) -> None:
+        self._stepper: Stepper | None = None
+        self._tickets: dict[str, Ticket] = {}
+        self._count = 0
+
+    async def load(self, plan: LoadPlan, narrate: Narrate) -> frames.Caps:
+        check_options(plan.options, OPTIONS, "OpenVINO")
+        narrate("weights_load", model=plan.model)
+        pipeline = await asyncio.to_thread(_open, plan)
+        tokens = plan.max_sequences * plan.max_context_tokens
+        size = plan.options.get("cache_size")
+        narrate("kv_cache_alloc", tokens=tokens, bytes_total=size * 10**9 if size else None)
+        loop = asyncio.get_running_loop()
+        self._stepper = Stepper(pipeline, plan.max_sequences, plan.max_context_tokens, loop)
+        self._stepper.start()
+        await self._warm_up(narrate)
+        return frames.Caps(slots=plan.max_sequences, context_tokens=plan.max_context_tokens, json_schema=True)
+
+    async def generate(self, request: frames.Generate) -> AsyncGenerator[Step, None]:
+        assert self._stepper is not None
+        self._count += 1
+        ticket = self._tickets[request.job_id] = Ticket(request, self._count)
+        self._stepper.submit(ticket)
+        try:
+            while True:
+                step = await ticket.steps.get()
+                if isinstance(step, Exception):
+                    raise step
+                yield step
+                if isinstance(step, Finished):
+                    return
+        finally:
+            self._stepper.cancel(ticket)
+            self._tickets.pop(request.job_id, None)
+
+    def abort(self, job_id: str) -> None:
+        if self._stepper is not None and (ticket := self._tickets.get(job_id)):
+            self._stepper.cancel(ticket)
+
+    def stats(self) -> EngineStats:
+        waiting = sum(not ticket.started for ticket in self._tickets.values())
+        return EngineStats(active=len(self._tickets) - waiting, queued=waiting)
+
+    async def close(self) -> None:
+        if self._stepper is not None:
+            stepper, self._stepper = self._stepper, None
+            await asyncio.to_thread(stepper.stop)
+
+    async def _warm_up(self, narrate: Narrate) -> None:
+        """Generate one token, which pays for what the first request would have to."""
+        began = time.monotonic()
+        request = frames.Generate(job_id="warm-up", correlation_id="", max_tokens=1, prompt="Hello")
+        async for _ in self.generate(request):
+            pass
+        narrate("warmup", ms=(time.monotonic() - began) * 1000)
+
+
+def _open(plan: LoadPlan) -> Any:
+    """Return the pipeline. Raises LoadError with what OpenVINO says."""
+    options = plan.options
+    config = genai.SchedulerConfig()
+    config.max_num_seqs = plan.max_sequences
+    config.enable_prefix_caching = True
+    for name in options.keys() - {"device", "properties"}:
+        setattr(config, name, options[name])
+    try:
+        return genai.ContinuousBatchingPipeline(
+            plan.path, config, options.get("device", "CPU"), options.get("properties", {})
+        )
+    except (RuntimeError, TypeError) as exc:
+        said = last_words(exc)
+        if options.get("properties") or options.get("device", "CPU") != "CPU":
+            remedy = "Check spec.engine.options.device and .properties."
+        else:
+            remedy = "Check that the model is whole and of a kind that OpenVINO GenAI supports."
+        raise LoadError("ModelLoadFailed", f"OpenVINO says: {said}", remedy) from exc

@@ -1,0 +1,43 @@
+"""Settings of one worker, read once by `__main__` from the manifest and the environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rhapsode_contract import names
+from rhapsode_contract.resources import EngineSpec, InferenceWorker
+from rhapsode_contract.sources import ModelSource, parse_source
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """What one worker serves, and how."""
+
+    worker_id: str
+    model: str
+    source: ModelSource
+    engine: EngineSpec
+    socket: Path
+    cache: Path
+    drain_s: float = 60.0
+    """How long running requests may take after SIGTERM."""
+    relay_grace_s: float = 30.0
+    """How long the engine goes on without a relay; then its requests are stopped."""
+    max_restarts: int = 5
+    """Engine processes that may end in a row before the worker gives up."""
+    stable_s: float = 60.0
+    """How long an engine must have been ready to be forgiven earlier ends."""
+
+    @classmethod
+    def load(cls, resource: InferenceWorker, environ: Mapping[str, str]) -> "WorkerSettings":
+        """Return the settings of this process."""
+        spec = resource.spec
+        return cls(
+            worker_id=environ.get(names.ENV_WORKER_ID) or resource.metadata.name,
+            model=spec.model.name,
+            source=parse_source(spec.model.source),
+            engine=spec.engine,
+            socket=names.default_socket(environ, int(environ.get(names.ENV_PORT, names.DEFAULT_PORT))),
+            cache=names.default_cache(environ),
+            drain_s=spec.relay.drain_seconds,
+        )
