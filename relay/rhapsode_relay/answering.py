@@ -90,11 +90,13 @@ def error_answer(error: ApiError) -> Response:
 
 def event_stream(reader: Reader, headers: Mapping[str, str] | None = None) -> Response:
     """Return the stream of a reader, which is the connection's from now on."""
-    client_of(request.scope).reader = reader
+    response = Response(b"", headers=STREAM_HEADERS | dict(headers or {}))
     if request.method == "HEAD":
-        return Response(b"", headers=STREAM_HEADERS | dict(headers or {}))
-    response = Response(reader.chunks(), headers=STREAM_HEADERS | dict(headers or {}))
+        reader.leave()
+        return response
+    client_of(request.scope).reader = reader
     response.timeout = None
+    del response.headers["Content-Length"]
     return response
 
 

@@ -131,7 +131,7 @@ class _Desk:
         return json_answer(job.view(_links(job)), headers={"X-Job-Id": job.id})
 
     def _reader(self, mask: int) -> Reader:
-        return Reader(self._readers, mask, client_of(request.scope).abort)
+        return Reader(self._readers, mask, client_of(request.scope))
 
 
 _REPLAYED = {"Idempotent-Replayed": "true"}

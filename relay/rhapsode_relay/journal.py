@@ -97,6 +97,7 @@ class Journal:
         self.bytes = 0
         self.text_chars = len(text)
         self._entries: list[_Event | _Run] = []
+        self._open: _Run | None = None
         self._base = 0
         self._events = 0
         self._kept = [text] if text else []
@@ -115,25 +116,34 @@ class Journal:
                 old.data = b""
             self._latest[supersede] = entry
         self._entries.append(entry)
+        self._open = None
         self._grew(1, entry.cost())
 
     def add_token(self, text: str, i: int, count: int = 1) -> None:
         """Append the text of token `i`, or of `count` tokens from `i` on."""
         self.head += 1
-        literal = count != 1 or TOKEN_SEPARATOR in text
-        run = self._open_run(i, fresh=literal)
-        if literal:
-            run.literal, run.count = True, count
+        run = self._open
+        if count != 1 or TOKEN_SEPARATOR in text:
+            run = self._begin_run(i)
+            run.literal, run.count, self._open = True, count, None
+        elif run is None or run.i + run.n != i or run.n >= RUN_TOKENS:
+            run = self._begin_run(i)
         run.parts.append(text)
         run.n += 1
-        run.size += len(text)
-        self.text_chars += len(text)
-        self._grew(1, len(text) + _PART_COST)
+        size = len(text)
+        run.size += size
+        self.text_chars += size
+        self._events += 1
+        self.bytes += size + _PART_COST
+        if self._events > WINDOW_EVENTS or self.bytes > WINDOW_BYTES:
+            self._evict()
 
     def add_tokens(self, texts: str, n: int, i: int) -> None:
         """Append `n` tokens from `i` on, given as separated texts."""
         self.head += 1
-        run = self._open_run(i)
+        run = self._open
+        if run is None or run.i + run.n != i or run.n >= RUN_TOKENS:
+            run = self._begin_run(i)
         self.head += n - 1
         run.parts.append(texts)
         run.n += n
@@ -146,12 +156,8 @@ class Journal:
         for listener in self.listeners:
             listener.ring()
 
-    def _open_run(self, i: int, *, fresh: bool = False) -> _Run:
-        if not fresh and self._entries:
-            last = self._entries[-1]
-            if type(last) is _Run and not last.literal and last.n < RUN_TOKENS and last.i + last.n == i:
-                return last
-        run = _Run(self.head, i)
+    def _begin_run(self, i: int) -> _Run:
+        self._open = run = _Run(self.head, i)
         self._entries.append(run)
         return run
 

@@ -1,15 +1,16 @@
-"""Readers: SSE connections that follow one journal, or every job of a correlation id. Called by `app`.
+"""Readers: connections that follow one journal, or every job of a correlation id. Called by `app`.
 
-A reader pulls. While it waits it costs a future; when it is rung it takes all that is ready as one chunk. Who
-ends it: the journal (its last event was read), the client (the generator is closed), `Readers.sweep` (it
-refuses data) or `Readers.dismiss` (the process exits). Ended by the last two, the client sees a stream without
-`done` and resumes.
+A reader pulls. Rung, it takes all that is ready as one chunk, at the end of the event loop's turn, so that what
+came together leaves together. Who ends it: the journal (its last event was written), the client (it left),
+`Readers.sweep` (it refuses data) or `Readers.dismiss` (the process exits). Ended by the last two, the client
+sees a stream without `done` and resumes.
 """
 
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
+from typing import Protocol
 
 from rhapsode_relay.errors import Unavailable
 from rhapsode_relay.jobs import Job
@@ -21,24 +22,38 @@ RETRY = b"retry: 2000\n"
 """Milliseconds until a browser reconnects; rides on the first event, since alone it breaks some SDKs."""
 
 
-class Reader:
-    """One SSE connection."""
+class Outlet(Protocol):
+    """Where a reader's chunks go. One for SSE; any transport that can say that it is full will do."""
 
-    def __init__(self, readers: "Readers", mask: int, abort: Callable[[], None]) -> None:
+    @property
+    def full(self) -> bool:
+        """Whether the client has to read before more is written; `on_room` is called when it did."""
+
+    def write(self, chunk: bytes) -> None: ...
+
+    def abort(self) -> None:
+        """Cut the connection without waiting for the client."""
+
+
+class Reader:
+    """One stream to one client."""
+
+    def __init__(self, readers: "Readers", mask: int, outlet: Outlet) -> None:
         self.mask = mask
-        self.abort = abort
+        self.outlet = outlet
         self.jobs: list[Job] = []
-        self.yielded_at: float | None = None
-        """Since when the connection has not taken what we gave it; None while it has."""
-        self._readers = readers
-        self._feeds: list[tuple[Journal, Cursor]] = []
-        self._openings: list[bytes] = []
-        self._waiter: asyncio.Future[None] | None = None
-        self._dismissed = False
-        readers.add(self)
-        self._active_at = -math.inf
+        self.rung = False
+        self.full_since = math.inf
+        self.active_at = -math.inf
         self.endless = False
         """Whether the stream outlives its journals; it begins with a heartbeat, since there may be no event yet."""
+        self._readers = readers
+        self._feeds: list[tuple[Journal, Cursor]] = []
+        self._openings = [RETRY]
+        self._dismissed = False
+        self._started = False
+        self._ended = asyncio.get_running_loop().create_future()
+        readers.add(self)
 
     # Before it starts
 
@@ -60,55 +75,67 @@ class Reader:
 
     # While it runs
 
+    async def serve(self) -> None:
+        """Write until the stream ends; the caller calls `leave` then, and also when this is cancelled."""
+        self._started = True
+        self.flush()
+        await self._ended
+
     def ring(self) -> None:
-        """Wake the reader. Cheap, and safe to call at any time."""
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        """There is something to read. Cheap, and safe to call at any time."""
+        if not self.rung:
+            self.rung = True
+            self._readers.wake(self)
+
+    def flush(self) -> None:
+        """Write what is ready, as far as the client takes it."""
+        self.rung = False
+        if not self._started or self._ended.done():
+            return
+        outlet = self.outlet
+        try:
+            while not outlet.full:
+                if not (chunk := self._take()):
+                    self.full_since = math.inf
+                    if self._dismissed or self._over():
+                        self._ended.set_result(None)
+                    return
+                self.active_at = self._readers.now
+                outlet.write(chunk)
+        except Evicted:
+            self._ended.set_result(None)
+            return
+        self.full_since = min(self.full_since, self._readers.now)
+
+    def beat(self, now: float, heartbeat_s: float) -> None:
+        """Write a heartbeat if it has been silent for so long."""
+        if now - self.active_at >= heartbeat_s and self._started and not self.outlet.full:
+            self.active_at = now
+            self.outlet.write(HEARTBEAT)
 
     def dismiss(self) -> None:
         """End the stream at the next occasion."""
         self._dismissed = True
         self.ring()
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield what the client gets, one chunk per write."""
-        loop = asyncio.get_running_loop()
-        self._openings.insert(0, RETRY)
-        try:
-            while True:
-                if chunk := self._take():
-                    self._active_at = self.yielded_at = time.monotonic()
-                    yield chunk
-                    self.yielded_at = None
-                elif self._dismissed or self._over():
-                    return
-                else:
-                    self._waiter = loop.create_future()
-                    await self._waiter
-                    self._waiter = None
-        except Evicted:
-            return
-
     def leave(self) -> None:
-        """Forget this reader. Whoever serves it calls this when its connection is done, however it ended."""
+        """Forget this reader, however its connection ended."""
         self._readers.discard(self)
+        self._ended.cancel()
         for journal, _ in self._feeds:
             journal.listeners.discard(self)
         for job in list(self.jobs):
             self._forget(job)
 
     def _take(self) -> bytes:
-        """Return all that is ready: openings, events, or a heartbeat when it is time for one."""
+        """Return what is ready: openings, then events; a stream with neither begins with a heartbeat."""
         if len(self._feeds) == 1:
             journal, cursor = self._feeds[0]
             chunk = journal.read(cursor, self.mask)
         else:
             chunk = b"".join([journal.read(cursor, self.mask) for journal, cursor in self._feeds])
-        if not chunk and time.monotonic() - self._active_at >= self._readers.heartbeat_s:
-            chunk = HEARTBEAT
         if self._openings:
-            chunk = b"".join(self._openings) + chunk
+            chunk = b"".join(self._openings) + (chunk or HEARTBEAT)
             self._openings.clear()
         return chunk
 
@@ -136,13 +163,16 @@ class Readers:
     """All readers of this process."""
 
     def __init__(self, heartbeat_s: float, stall_s: float, limit: int) -> None:
-        self.heartbeat_s = heartbeat_s
         self.on_left: Callable[[Job], None] = lambda _: None
         """Called when a running job loses its last reader of tokens."""
         self.stalled = 0
+        self.now = time.monotonic()
+        """The time as of the last sweep: near enough for heartbeats, and free."""
+        self._heartbeat_s = heartbeat_s
         self._stall_s = stall_s
         self._limit = limit
         self._readers: set[Reader] = set()
+        self._rung: list[Reader] = []
         self._waiting: dict[str, set[Reader]] = {}
 
     def __len__(self) -> int:
@@ -157,6 +187,17 @@ class Readers:
             self._waiting[correlation_id].discard(reader)
             if not self._waiting[correlation_id]:
                 del self._waiting[correlation_id]
+
+    def wake(self, reader: Reader) -> None:
+        """Let a reader write at the end of this turn of the event loop, with all others that were rung."""
+        if not self._rung:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._rung.append(reader)
+
+    def _flush(self) -> None:
+        rung, self._rung = self._rung, []
+        for reader in rung:
+            reader.flush()
 
     def check_room(self, present: int) -> None:
         """Refuse one reader too many of the same stream."""
@@ -177,13 +218,14 @@ class Readers:
             reader.follow_job(job, job.journal.start())
 
     def sweep(self, now: float) -> None:
-        """Wake who may need a heartbeat; cut off who has refused data for too long."""
+        """Write heartbeats that are due; cut off who has refused data for too long."""
+        self.now = now
         for reader in list(self._readers):
-            if reader.yielded_at is None:
-                reader.ring()
-            elif now - reader.yielded_at > self._stall_s:
+            if now - reader.full_since > self._stall_s:
                 self.stalled += 1
-                reader.abort()
+                reader.outlet.abort()
+            else:
+                reader.beat(now, self._heartbeat_s)
 
     def dismiss(self) -> None:
         """End every stream that can end; those that refuse data are cut off by `abort`."""
@@ -193,4 +235,4 @@ class Readers:
     def abort(self) -> None:
         """Cut off everyone who is still here."""
         for reader in list(self._readers):
-            reader.abort()
+            reader.outlet.abort()

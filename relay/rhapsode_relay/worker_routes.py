@@ -26,9 +26,7 @@ def worker_routes(house: Conductor, readers: Readers) -> Blueprint:
         after = resuming.parse_after(request.args.get("after"))
         if cursor is not None:
             after = cursor.seq if cursor.epoch == house.epoch else None
-        reader = Reader(
-            readers, resuming.parse_channels(request.args.get("channels")), client_of(request.scope).abort
-        )
+        reader = Reader(readers, resuming.parse_channels(request.args.get("channels")), client_of(request.scope))
         start = worker.journal.seek(after) if after is not None else None
         opening = worker.snapshot(house.line.running, house.line.waiting)
         start = start or worker.journal.start()
