@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from rhapsode_contract.resources import EngineSpec, InferenceWorker, Metadata, ModelSpec, RelaySpec, Spec
 from rhapsode_contract.manifests import save_manifest
+from rhapsode_contract.resources import EngineSpec, InferenceWorker, Metadata, ModelSpec, RelaySpec, Spec
 
 PROXY_CORE, LOAD_CORE = 0, 1
 

@@ -5,7 +5,6 @@ that sends the very events that the relay would send. One thread, no event loop:
 """
 
 import heapq
-import itertools
 import re
 import selectors
 import socket
@@ -13,6 +12,7 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 
@@ -21,8 +21,13 @@ from rhapsode_contract import frames
 from rhapsode_contract.frames import TOKEN_SEPARATOR, encode_frame
 from rhapsode_relay.encoding import StreamEncoder
 
-HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n"
+HEADERS = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
 TEXT = " the"
+SETTLE_S = 1.0
+"""Paced streams begin together, when all are open: latency of streaming, not of opening."""
 
 
 class Feed:
@@ -75,7 +80,7 @@ class HttpFeed(Feed):
     """A response of an HTTP server."""
 
     encoder = StreamEncoder("bench-0123456789abcdef", "mwpql7qe", "req-0123456789abcdef")
-    ready: dict[tuple[int, int], bytes] = {}
+    ready: ClassVar[dict[tuple[int, int], bytes]] = {}
 
     def encode(self, i: int, n: int) -> bytes:
         if self.plan.stamp:
@@ -100,15 +105,18 @@ class Pump:
         self.plan = plan
         self.greedy: deque[Feed] = deque()
         self.due: list[tuple[float, int, Feed]] = []
-        self.count = itertools.count()
+        self.waiting: list[Feed] = []
 
     def add(self, feed: Feed) -> None:
         if not self.plan.rate:
             self.greedy.append(feed)
             return
-        number = next(self.count)
-        first = time.perf_counter() + 0.5 + (number * 0.618034 % 1) / self.plan.rate
-        heapq.heappush(self.due, (first, number, feed))
+        self.waiting.append(feed)
+        if len(self.waiting) < self.plan.streams:
+            return
+        start = time.perf_counter() + SETTLE_S
+        for number, one in enumerate(self.waiting):
+            heapq.heappush(self.due, (start + (number * 0.618034 % 1) / self.plan.rate, number, one))
 
     def work(self) -> float | None:
         """Send what is due; return the seconds until more is."""

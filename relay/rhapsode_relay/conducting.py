@@ -21,6 +21,9 @@ from rhapsode_relay.registry import Registry, new_job_id
 from rhapsode_relay.settings import RelaySettings
 from rhapsode_relay.worker_state import WorkerState
 
+TICK_SHARE = 1 / 10
+"""The part of all jobs that one tick looks at."""
+
 
 class WorkerPort(Protocol):
     """The way to the connected worker."""
@@ -39,6 +42,7 @@ class Conductor:
         self.worker = WorkerState(settings.worker_id, epoch, settings.model, settings.style)
         self.counts = Counts()
         self.draining = False
+        self._places_told_at = 0.0
         self.port: WorkerPort | None = None
         self.on_job: Callable[[Job], None] = lambda _: None
         """Called with every new job: for those who wait for its correlation id."""
@@ -64,7 +68,7 @@ class Conductor:
 
     def _check_memory(self) -> None:
         if self.jobs.full:
-            self.jobs.tidy(time.monotonic())
+            self.jobs.make_room()
         if self.jobs.full:
             message = "no memory is left to keep another stream"
             raise Unavailable(message, code="buffer_exhausted", retry_after_s=5)
@@ -134,16 +138,17 @@ class Conductor:
                 self.send(command)
 
     def tick(self, now: float) -> None:
-        """Do what is due: abandoned jobs, places in line, metrics, memory."""
-        for job in list(self.jobs):
+        """Do what is due, for a share of the jobs: abandoned ones, metrics, memory; and places in line."""
+        for job in self.jobs.visit(now, TICK_SHARE):
             job.measure()
             if job.grace_until is not None and now >= job.grace_until:
                 job.grace_until = None
                 self.cancel(job, "disconnect")
-        for position, job in enumerate(self.line):
-            if job.queue_at(position):
-                self._tell_place(job)
-        self.jobs.tidy(now)
+        if now - self._places_told_at >= 1:
+            self._places_told_at = now
+            for position, job in enumerate(self.line):
+                if job.queue_at(position):
+                    self._tell_place(job)
 
     def drain(self) -> None:
         """Take nothing new; who waits is sent away at once, who runs may finish."""

@@ -21,12 +21,20 @@ _after_i: list[bytes] = []
 """For each i: the number and what follows, up to the text's opening quote."""
 
 
+_AFTER_ID = b'\nevent: token\ndata: {"type":"token","seq":'
+_AFTER_I = b',"t":"'
+
+
 def _seq_part(seq: int) -> bytes:
-    return b'%d\nevent: token\ndata: {"type":"token","seq":%d,"i":' % (seq, seq)
+    return b'%d%b%d,"i":' % (seq, _AFTER_ID, seq)
 
 
 def _i_part(i: int) -> bytes:
-    return b'%d,"t":"' % i
+    return b"%d%b" % (i, _AFTER_I)
+
+
+def _template(text: bytes) -> bytes:
+    return text.replace(b"%", b"%%")
 
 
 def _grow(size: int) -> None:
@@ -38,13 +46,19 @@ def _grow(size: int) -> None:
 class StreamEncoder:
     """Encodes the events of one stream, whose ids are `<stream>-<epoch>-<seq>`."""
 
-    __slots__ = ("_between", "_head", "_tail", "_tail_size")
+    __slots__ = ("_between", "_head", "_one", "_tail")
 
     def __init__(self, stream: str, epoch: str, correlation_id: str = "") -> None:
         self._head = f"id: {stream}-{epoch}-".encode()
         self._tail = b'","job_id":%s,"correlation_id":%s}\n\n' % (_encode(stream), _encode(correlation_id))
         self._between = self._tail + self._head
-        self._tail_size = len(self._tail)
+        self._one = b"%b%%d%b%%d%b%%d%b%%b%b" % (
+            _template(self._head),
+            _template(_AFTER_ID),
+            b',"i":',
+            _AFTER_I,
+            _template(self._tail),
+        )
 
     def event(self, event: StreamEvent) -> bytes:
         """Return any event as SSE; its `seq` is its id's."""
@@ -53,8 +67,10 @@ class StreamEncoder:
 
     def token(self, text: str, seq: int, i: int, count: int = 1) -> bytes:
         """Return the event of one text, which stands for `count` tokens from `i` on."""
-        tail = self._tail if count == 1 else b'","count":%d,%b' % (count, self._tail[2:])
-        return b"".join((self._head, _seq_part(seq), _i_part(i), _encode(text)[1:-1], tail))
+        event = self._one % (seq, seq, i, _encode(text)[1:-1])
+        if count == 1:
+            return event
+        return b'%b","count":%d,%b' % (event.removesuffix(self._tail), count, self._tail[2:])
 
     def tokens(self, texts: str, n: int, seq: int, i: int) -> bytes:
         """Return `n` token events, of the last `n` of the separated `texts`, numbered from `seq` and `i`."""

@@ -24,10 +24,10 @@ class Hearing:
 
     def __init__(self, conductor: Conductor) -> None:
         self._house = conductor
+        self._job_by_id = conductor.jobs.get
         self.met_worker = False
         """Whether a worker has ever connected: before that, an unknown job may yet be brought along."""
         self._acts: dict[type, Callable[[Any], None]] = {
-            frames.Token: self._token,
             frames.Prefill: self._prefill,
             frames.Narration: self._narrate,
             frames.Finish: self._finish,
@@ -37,12 +37,18 @@ class Hearing:
             frames.Vram: conductor.worker.holds,
             frames.State: self._state,
             frames.Stats: self._stats,
+            frames.Hello: lambda _: self.report_bad_line("hello was said before"),
             frames.Resume: lambda frame: self._restore(frame.job),
         }
 
     def take(self, frame: frames.WorkerFrame) -> None:
         """Act on one frame of the connected worker."""
-        self._acts[type(frame)](frame)
+        if type(frame) is frames.Token:
+            job = self._job_by_id(frame.job_id)
+            if job is not None and (wrong := job.hear(frame)) is not None:
+                self._stop(job, wrong)
+        else:
+            self._acts[type(frame)](frame)
 
     # Coming and going
 
@@ -107,21 +113,9 @@ class Hearing:
 
     # Jobs
 
-    def _token(self, frame: frames.Token) -> None:
-        job = self._house.jobs.get(frame.job_id)
-        if job is None:
-            return
-        wrong = job.hear(frame) or self._excess(job)
-        if wrong is not None and not job.over:
-            self._house.fail(job, "engine_error", f"the worker sent {wrong}", retryable=True)
-            self._house.send(frames.Cancel(job_id=job.id, reason=wrong))
-
-    def _excess(self, job: Job) -> str | None:
-        if job.tokens > job.terms.max_tokens:
-            return f"more than {job.terms.max_tokens} tokens"
-        if job.journal.text_chars > self._house.settings.max_text_bytes:
-            return f"more than {self._house.settings.max_text_bytes} characters"
-        return None
+    def _stop(self, job: Job, wrong: str) -> None:
+        self._house.fail(job, "engine_error", f"the worker sent {wrong}", retryable=True)
+        self._house.send(frames.Cancel(job_id=job.id, reason=wrong))
 
     def _prefill(self, frame: frames.Prefill) -> None:
         if job := self._house.jobs.get(frame.job_id):

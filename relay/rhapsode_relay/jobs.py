@@ -19,6 +19,8 @@ from rhapsode_relay.journal import ALWAYS, DATA, METRICS, NARRATION, Journal
 
 _RANK = {"debug": 0, "info": 1, "warn": 2, "error": 3}
 _KEPT_NARRATIONS = 20
+MAX_TEXT_CHARS = 4 * 1024 * 1024
+"""Longest text of one job; a worker that sends more is stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,24 +142,29 @@ class Job:
 
         Tokens that were heard before are left out: a worker that comes back may repeat itself.
         """
-        if self.journal.closed:
+        journal = self.journal
+        if journal.closed or frame.i < self.tokens:
             return None
-        if frame.i != self.tokens:
-            return None if frame.i < self.tokens else f"tokens {self.tokens} to {frame.i - 1} are missing"
+        if frame.i > self.tokens:
+            return f"tokens {frame.i} on, but {self.tokens} is next"
         if frame.ts:
-            n = frame.ts.count(frames.TOKEN_SEPARATOR) + 1
-            if frame.ts[0] == "\x7f" or frame.ts[-1] == "\x7f" or "\x7f\x7f" in frame.ts:
-                return "an empty token"
-            self.journal.add_tokens(frame.ts, n, frame.i)
-        elif frame.t and frame.count >= 1:
-            n = frame.count
-            self.journal.add_token(frame.t, frame.i, n)
+            n = _count_texts(frame.ts)
+            if n:
+                journal.add_tokens(frame.ts, n, frame.i)
         else:
-            return "an empty token"
+            n = frame.count if frame.t else 0
+            if n > 0:
+                journal.add_token(frame.t, frame.i, n)
         self.tokens += n
         if self.first_token_at is None:
             self.first_token_at = time.monotonic()
-        self.journal.ring()
+        journal.ring()
+        if n < 1 or self.tokens > self.terms.max_tokens or journal.text_chars > MAX_TEXT_CHARS:
+            return (
+                "an empty token"
+                if n < 1
+                else f"more than {self.terms.max_tokens} tokens or {MAX_TEXT_CHARS} characters"
+            )
         return None
 
     def tell(self, narration: frames.Narration) -> bool:
@@ -326,3 +333,11 @@ class Job:
         if self.first_token_at is None or self.tokens < 2 or now <= self.first_token_at:
             return None
         return round((self.tokens - 1) / (now - self.first_token_at), 2)
+
+
+def _count_texts(texts: str) -> int:
+    """Return how many separated texts there are; 0 if one of them is empty."""
+    separator = frames.TOKEN_SEPARATOR
+    if texts[0] == separator or texts[-1] == separator or separator * 2 in texts:
+        return 0
+    return texts.count(separator) + 1

@@ -8,6 +8,7 @@ snapshot is always whole.
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import islice
 from typing import Protocol
 
 from rhapsode_contract.events import StreamEvent
@@ -44,6 +45,7 @@ class _Event:
 
     __slots__ = ("channel", "data", "seq")
     n = 1
+    parts = ()
 
     def __init__(self, seq: int, channel: int, data: bytes) -> None:
         self.seq = seq
@@ -102,7 +104,7 @@ class Journal:
         self._events = 0
         self._kept = [text] if text else []
         self._latest: dict[str, _Event] = {}
-        self._last_read: tuple[int, int, bytes] = (0, 0, b"")
+        self._shared: tuple[tuple[int, int], bytes] = ((0, 0), b"")
 
     # Writing
 
@@ -229,46 +231,64 @@ class Journal:
         index = cursor.entry - self._base
         if index < 0:
             raise Evicted
+        run = self._open
+        if run is not None and run is self._entries[index]:  # a live reader of tokens: nearly always
+            return self._read_end(run, cursor, mask)
+        return self._read_on(index, cursor, mask)
+
+    def _read_on(self, index: int, cursor: Cursor, mask: int) -> bytes:
+        """Read entries from one on, until the end or about `READ_BYTES`."""
         chunks: list[bytes] = []
         size = 0
-        entries = self._entries
-        while index < len(entries) and size < READ_BYTES:
-            entry = entries[index]
-            if type(entry) is _Run:
-                if cursor.part < len(entry.parts):
-                    if mask & TOKEN:
-                        chunks.append(chunk := self._read_run(entry, cursor))
-                        size += len(chunk)
-                    cursor.part = len(entry.parts)
-                    cursor.seq = entry.seq + entry.n - 1
-                if index == len(entries) - 1:
-                    break
-            elif type(entry) is _Event:
-                if entry.channel & mask and entry.data:
-                    chunks.append(entry.data)
-                    size += len(entry.data)
-                cursor.seq = entry.seq
-            cursor.part = 0
-            index += 1
+        last = len(self._entries) - 1
+        for entry in islice(self._entries, index, None):
+            chunk = b""
+            if type(entry) is _Event:
+                chunk = entry.data if entry.channel & mask else b""
+            elif type(entry) is _Run and cursor.seq < entry.seq + entry.n - 1 and mask & TOKEN:
+                chunk = self._encode_run(entry, cursor)
+            if chunk:
+                chunks.append(chunk)
+                size += len(chunk)
+            cursor.seq = entry.seq + entry.n - 1
+            cursor.part = len(entry.parts)
+            if index == last and entry is self._open:
+                break
+            index, cursor.part = index + 1, 0
+            if size >= READ_BYTES:
+                break
         cursor.entry = self._base + index
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _read_run(self, run: _Run, cursor: Cursor) -> bytes:
-        """Encode the rest of a run. Readers that go in step share one encoding."""
-        first, last = cursor.seq + 1, run.seq + run.n - 1
-        if self._last_read[:2] == (first, last):
-            return self._last_read[2]
-        i = run.i + first - run.seq
-        if run.literal:
-            data = self.encoder.token(run.parts[0], first, i, run.count)
-        elif first == last and cursor.part == len(run.parts) - 1 and TOKEN_SEPARATOR not in run.parts[-1]:
-            data = self.encoder.token(run.parts[-1], first, i)
+    def _read_end(self, run: _Run, cursor: Cursor, mask: int) -> bytes:
+        """Read the rest of the open run, which is the end of the journal."""
+        if not mask & TOKEN or cursor.seq == self.head:
+            chunk = b""
+        elif len(self.listeners) == 1:
+            chunk = self._encode_run(run, cursor)
         else:
-            texts = TOKEN_SEPARATOR.join(run.parts[cursor.part :])
-            data = self.encoder.tokens(texts, last - first + 1, first, i)
-        if len(self.listeners) > 1:
-            self._last_read = (first, last, data)
-        return data
+            chunk = self._share_run(run, cursor)
+        cursor.part = len(run.parts)
+        cursor.seq = self.head
+        return chunk
+
+    def _share_run(self, run: _Run, cursor: Cursor) -> bytes:
+        """Encode the rest of the open run once for all readers that go in step."""
+        key = (cursor.seq, self.head)
+        if self._shared[0] != key:
+            self._shared = (key, self._encode_run(run, cursor))
+        return self._shared[1]
+
+    def _encode_run(self, run: _Run, cursor: Cursor) -> bytes:
+        """Encode the rest of a run."""
+        first = cursor.seq + 1
+        passed = first - run.seq
+        n = run.n - passed
+        if n == 1:
+            text = run.parts[-1]
+            if run.literal or TOKEN_SEPARATOR not in text:
+                return self.encoder.token(text, first, run.i + passed, run.count)
+        return self.encoder.tokens(TOKEN_SEPARATOR.join(run.parts[cursor.part :]), n, first, run.i + passed)
 
     def behind(self, cursor: Cursor) -> bool:
         """Return whether there is something after the cursor, on whatever channel."""

@@ -16,6 +16,7 @@ import msgspec
 
 from rhapsode_contract import frames, names
 from rhapsode_relay.hearing import Hearing
+from rhapsode_relay.reading import Readers
 
 NOTES_PER_S = 20.0
 """Narrations a second that one connection may make, when it is not the worker's."""
@@ -40,8 +41,9 @@ class SocketInUse(OSError):
 class Room:
     """The open connections of one worker socket, and what they have in common."""
 
-    def __init__(self, hearing: Hearing) -> None:
+    def __init__(self, hearing: Hearing, readers: Readers) -> None:
         self.hearing = hearing
+        self.readers = readers
         self.connections: set[Connection] = set()
         self.bad_lines = 0
         self.notes_dropped = 0
@@ -116,12 +118,12 @@ class Connection(asyncio.Protocol):
             except (msgspec.DecodeError, UnicodeDecodeError):
                 self._hear_each(block.split(b"\n"))
                 return
-            take = self._room.hearing.take
+            take, readers = self._room.hearing.take, self._room.readers
+            readers.collecting = not readers.rung
             for frame in heard:
-                if type(frame) is frames.Hello:
-                    self._count_bad("hello was said before")
-                else:
-                    take(frame)
+                take(frame)
+            if readers.collecting:
+                readers.flush()
         else:
             self._hear_each(block.split(b"\n"))
 
@@ -139,11 +141,7 @@ class Connection(asyncio.Protocol):
 
     def _hear_line(self, line: bytes) -> None:
         if self._is_worker:
-            frame = _worker_lines.decode(line)
-            if isinstance(frame, frames.Hello):
-                self._count_bad("hello was said before")
-            else:
-                self._room.hearing.take(frame)
+            self._room.hearing.take(_worker_lines.decode(line))
             return
         match _kinds.decode(line).type:
             case "hello":

@@ -14,10 +14,11 @@ from typing import Protocol
 
 from rhapsode_relay.errors import Unavailable
 from rhapsode_relay.jobs import Job
-from rhapsode_relay.journal import TOKEN, Cursor, Evicted, Journal
+from rhapsode_relay.journal import READ_BYTES, TOKEN, Cursor, Evicted, Journal
 
 HEARTBEAT = b": hb\n"
 """A comment line without a blank line: some SDKs dispatch an empty event at a blank line once they saw an id."""
+NEVER = math.inf
 RETRY = b"retry: 2000\n"
 """Milliseconds until a browser reconnects; rides on the first event, since alone it breaks some SDKs."""
 
@@ -25,9 +26,8 @@ RETRY = b"retry: 2000\n"
 class Outlet(Protocol):
     """Where a reader's chunks go. One for SSE; any transport that can say that it is full will do."""
 
-    @property
-    def full(self) -> bool:
-        """Whether the client has to read before more is written; `on_room` is called when it did."""
+    full: bool
+    """Whether the client has to read before more is written; the reader is rung when it did."""
 
     def write(self, chunk: bytes) -> None: ...
 
@@ -42,16 +42,17 @@ class Reader:
         self.mask = mask
         self.outlet = outlet
         self.jobs: list[Job] = []
-        self.rung = False
-        self.full_since = math.inf
-        self.active_at = -math.inf
+        self.full_since = NEVER
+        self.active_at = -NEVER
         self.endless = False
         """Whether the stream outlives its journals; it begins with a heartbeat, since there may be no event yet."""
         self._readers = readers
         self._feeds: list[tuple[Journal, Cursor]] = []
         self._openings = [RETRY]
+        self._rung = False
         self._dismissed = False
-        self._started = False
+        self._live = False
+        self._soon = asyncio.get_running_loop().call_soon
         self._ended = asyncio.get_running_loop().create_future()
         readers.add(self)
 
@@ -77,39 +78,45 @@ class Reader:
 
     async def serve(self) -> None:
         """Write until the stream ends; the caller calls `leave` then, and also when this is cancelled."""
-        self._started = True
+        self._live = True
         self.flush()
         await self._ended
 
     def ring(self) -> None:
-        """There is something to read. Cheap, and safe to call at any time."""
-        if not self.rung:
-            self.rung = True
-            self._readers.wake(self)
+        """There is something to read: it is written soon, with what comes until then."""
+        if not self._rung:
+            self._rung = True
+            readers = self._readers
+            if not readers.rung and not readers.collecting:
+                self._soon(readers.flush)
+            readers.rung.append(self)
 
     def flush(self) -> None:
         """Write what is ready, as far as the client takes it."""
-        self.rung = False
-        if not self._started or self._ended.done():
+        self._rung = False
+        if not self._live:
             return
         outlet = self.outlet
         try:
             while not outlet.full:
-                if not (chunk := self._take()):
-                    self.full_since = math.inf
+                if chunk := self._take():
+                    outlet.write(chunk)
+                if len(chunk) < READ_BYTES:  # that was all
+                    self.active_at, self.full_since = self._readers.now, NEVER
                     if self._dismissed or self._over():
-                        self._ended.set_result(None)
+                        self._end()
                     return
-                self.active_at = self._readers.now
-                outlet.write(chunk)
         except Evicted:
-            self._ended.set_result(None)
-            return
+            self._end()
         self.full_since = min(self.full_since, self._readers.now)
+
+    def _end(self) -> None:
+        self._live = False
+        self._ended.set_result(None)
 
     def beat(self, now: float, heartbeat_s: float) -> None:
         """Write a heartbeat if it has been silent for so long."""
-        if now - self.active_at >= heartbeat_s and self._started and not self.outlet.full:
+        if now - self.active_at >= heartbeat_s and self._live and not self.outlet.full:
             self.active_at = now
             self.outlet.write(HEARTBEAT)
 
@@ -121,6 +128,7 @@ class Reader:
     def leave(self) -> None:
         """Forget this reader, however its connection ended."""
         self._readers.discard(self)
+        self._live = False
         self._ended.cancel()
         for journal, _ in self._feeds:
             journal.listeners.discard(self)
@@ -129,21 +137,23 @@ class Reader:
 
     def _take(self) -> bytes:
         """Return what is ready: openings, then events; a stream with neither begins with a heartbeat."""
-        if len(self._feeds) == 1:
-            journal, cursor = self._feeds[0]
-            chunk = journal.read(cursor, self.mask)
-        else:
-            chunk = b"".join([journal.read(cursor, self.mask) for journal, cursor in self._feeds])
+        chunk = b""
+        for journal, cursor in self._feeds:
+            read = journal.read(cursor, self.mask)
+            chunk = chunk + read if chunk else read
         if self._openings:
             chunk = b"".join(self._openings) + (chunk or HEARTBEAT)
             self._openings.clear()
         return chunk
 
     def _over(self) -> bool:
+        for journal, _ in self._feeds:
+            if not journal.closed:
+                return False
         if self.endless:
             self._drop_finished()
             return False
-        return all(journal.closed for journal, _ in self._feeds)
+        return True
 
     def _drop_finished(self) -> None:
         for job in [job for job in self.jobs if job.over]:
@@ -166,13 +176,16 @@ class Readers:
         self.on_left: Callable[[Job], None] = lambda _: None
         """Called when a running job loses its last reader of tokens."""
         self.stalled = 0
+        self.rung: list[Reader] = []
+        """Who has something to write."""
+        self.collecting = False
+        """Whether whoever rings calls `flush` when it is done: one turn of the event loop less for each token."""
         self.now = time.monotonic()
         """The time as of the last sweep: near enough for heartbeats, and free."""
         self._heartbeat_s = heartbeat_s
         self._stall_s = stall_s
         self._limit = limit
         self._readers: set[Reader] = set()
-        self._rung: list[Reader] = []
         self._waiting: dict[str, set[Reader]] = {}
 
     def __len__(self) -> int:
@@ -188,14 +201,10 @@ class Readers:
             if not self._waiting[correlation_id]:
                 del self._waiting[correlation_id]
 
-    def wake(self, reader: Reader) -> None:
-        """Let a reader write at the end of this turn of the event loop, with all others that were rung."""
-        if not self._rung:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._rung.append(reader)
-
-    def _flush(self) -> None:
-        rung, self._rung = self._rung, []
+    def flush(self) -> None:
+        """Let everyone write who was rung."""
+        self.collecting = False
+        rung, self.rung = self.rung, []
         for reader in rung:
             reader.flush()
 

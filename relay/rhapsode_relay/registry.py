@@ -4,7 +4,9 @@ Running jobs are never dropped. Finished ones stay for a while, so that a reader
 oldest first, when memory runs short.
 """
 
+import math
 import secrets
+from collections import deque
 from collections.abc import Iterator
 
 from rhapsode_relay.jobs import Job
@@ -28,10 +30,14 @@ class Registry:
         self._memory_bytes = memory_bytes
         self._max_jobs = max_jobs
         self._jobs: dict[str, Job] = {}
+        self.get = self._jobs.get
+        """Return a job by its id, or None. The dictionary's own, since every token asks."""
         self._correlated: dict[str, list[Job]] = {}
         self._keys: dict[str, Job] = {}
+        self._rounds: deque[str] = deque()
+        self._sizes: dict[str, int] = {}
         self.bytes = 0
-        """Memory of all journals, as of the last `tidy`."""
+        """Memory of all journals, as of the last visits."""
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -45,12 +51,11 @@ class Registry:
 
     def add(self, job: Job) -> None:
         self._jobs[job.id] = job
+        self._rounds.append(job.id)
+        self._weigh(job)
         self._correlated.setdefault(job.terms.correlation_id, []).append(job)
         if job.terms.idempotency_key:
             self._keys[job.terms.idempotency_key] = job
-
-    def get(self, job_id: str) -> Job | None:
-        return self._jobs.get(job_id)
 
     def by_key(self, key: str) -> Job | None:
         return self._keys.get(key)
@@ -58,27 +63,41 @@ class Registry:
     def correlated(self, correlation_id: str) -> list[Job]:
         return list(self._correlated.get(correlation_id, ()))
 
-    def tidy(self, now: float) -> None:
-        """Forget jobs that ended long ago, or as many finished ones as memory asks for."""
+    def visit(self, now: float, share: float) -> Iterator[Job]:
+        """Go on a round: yield a share of the jobs, the ones that waited longest; forget those whose time is over.
+
+        A thousand jobs looked at together would hold up every token for milliseconds.
+        """
+        for _ in range(math.ceil(len(self._rounds) * share)):
+            job = self._jobs.get(self._rounds.popleft())
+            if job is None:
+                continue
+            if job.ended_at is not None and now - job.ended_at >= self._keep_s:
+                self._forget(job)
+                continue
+            self._rounds.append(job.id)
+            self._weigh(job)
+            yield job
+
+    def make_room(self) -> None:
+        """Forget finished jobs, the oldest first, until there is room again or none is left."""
         over = sorted((job for job in self if job.ended_at is not None), key=lambda job: job.ended_at or 0)
-        self.bytes = sum(map(memory_of, self))
         for job in over:
-            expired = now - (job.ended_at or 0) >= self._keep_s
-            if not expired and not self.full:
-                break
-            self.bytes -= memory_of(job)
+            if not self.full:
+                return
             self._forget(job)
+
+    def _weigh(self, job: Job) -> None:
+        size = _JOB_COST + job.journal.bytes + job.journal.text_chars
+        self.bytes += size - self._sizes.get(job.id, 0)
+        self._sizes[job.id] = size
 
     def _forget(self, job: Job) -> None:
         del self._jobs[job.id]
+        self.bytes -= self._sizes.pop(job.id)
         siblings = self._correlated[job.terms.correlation_id]
         siblings.remove(job)
         if not siblings:
             del self._correlated[job.terms.correlation_id]
         if self._keys.get(job.terms.idempotency_key) is job:
             del self._keys[job.terms.idempotency_key]
-
-
-def memory_of(job: Job) -> int:
-    """Return about how many bytes a job takes."""
-    return _JOB_COST + job.journal.bytes + job.journal.text_chars

@@ -43,12 +43,8 @@ class Client:
     def __init__(self, protocol: "BoundedProtocol") -> None:
         self._protocol = protocol
         self._write = protocol.transport.write
-        self._flow = protocol.flow
+        self.full = False
         self.reader: Reader | None = None
-
-    @property
-    def full(self) -> bool:
-        return self._flow.write_paused
 
     def write(self, chunk: bytes) -> None:
         self._write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
@@ -123,10 +119,17 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._message_bytes > MAX_MESSAGE_BYTES:
             self._refuse(413, "body_too_large", f"a body may take {names.MAX_BODY_BYTES} bytes")
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._client is not None:
+            self._client.full = True
+
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._client is not None and self._client.reader is not None:
-            self._client.reader.ring()
+        if self._client is not None:
+            self._client.full = False
+            if self._client.reader is not None:
+                self._client.reader.ring()
 
     # Parser callbacks
 
@@ -179,7 +182,21 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """A uvicorn that leaves signals to us."""
+    """A uvicorn that leaves signals to us, and wakes once a second rather than ten times."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopped = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), 1)
+
+    def stop(self) -> None:
+        """Take no new connections, close the idle ones, and end."""
+        self.should_exit = True
+        self._stopped.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

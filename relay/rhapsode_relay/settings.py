@@ -42,8 +42,6 @@ class RelaySettings:
     """What all journals together may take; beyond it finished jobs go first, then new ones are refused."""
     max_jobs: int = 10_000
     """Jobs that are kept at once, finished ones included."""
-    max_text_bytes: int = 4 * 1024 * 1024
-    """Longest text of one job; a worker that sends more is stopped."""
     max_readers: int = 32
     """Readers of one job or correlation id at once."""
     max_connections: int = 4096
