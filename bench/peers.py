@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from rhapsode_contract.manifests import save_manifest
+from rhapsode_contract.requests import OnDisconnect
 from rhapsode_contract.resources import EngineSpec, InferenceWorker, Metadata, ModelSpec, RelaySpec, Spec
 
 PROXY_CORE, LOAD_CORE = 0, 1
@@ -82,16 +83,14 @@ def _await_port(port: int) -> None:
 
 
 @contextlib.contextmanager
-def relay(**changes: object) -> Iterator[Peer]:
+def relay(on_disconnect: OnDisconnect = "grace") -> Iterator[Peer]:
     """Our relay, as a pod runs it."""
     with tempfile.TemporaryDirectory() as text:
         folder, port = Path(text), free_port()
         spec = Spec(
             model=ModelSpec(source="builtin://sim"),
             engine=EngineSpec(name="Simulator"),
-            relay=RelaySpec(
-                queue_limit=10_000, drain_seconds=0, on_disconnect=str(changes.get("on_disconnect", "grace"))
-            ),  # type: ignore[arg-type]
+            relay=RelaySpec(queue_limit=10_000, drain_seconds=0, on_disconnect=on_disconnect),
         )
         manifest = InferenceWorker(
             api_version="rhapsode.dev/v1alpha1", kind="InferenceWorker", metadata=Metadata(name="bench"), spec=spec

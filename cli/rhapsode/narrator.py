@@ -119,6 +119,8 @@ class Stage:
 def draw_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as aligned text: numbers to the right, a rule under the header."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
+    if not columns:
+        return ""
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
     widths = [max([len(name), *(len(line[at]) for line in cells)]) for at, name in enumerate(columns)]
     right = [all(isinstance(row.get(name), int | float) for row in rows) for name in columns]

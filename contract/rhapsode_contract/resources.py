@@ -194,7 +194,7 @@ class Status(Struct, kw_only=True, rename="camel", omit_defaults=True):
     ready_replicas: int = 0
     updated_replicas: int = 0
     selector: str = ""
-    phase: Phase | Literal[""] = ""
+    phase: Phase | None = None
     conditions: list[Condition] = []
     load: LoadStatus | None = None
     vram: VramStatus | None = None

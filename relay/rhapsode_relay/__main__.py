@@ -75,7 +75,7 @@ async def _run(settings: RelaySettings, logger: logging.Logger) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(client.serve([client_socket]))
         tasks.create_task(admin.serve([admin_socket]))
-        ticker = tasks.create_task(_tick(house, readers))
+        ticker = tasks.create_task(_tick(house, readers, room))
         await stopping.wait()
         await drain(house, readers, hurry)
         ticker.cancel()
@@ -83,13 +83,14 @@ async def _run(settings: RelaySettings, logger: logging.Logger) -> None:
     settings.socket.unlink(missing_ok=True)
 
 
-async def _tick(house: Conductor, readers: Readers) -> None:
+async def _tick(house: Conductor, readers: Readers, room: Room) -> None:
     for tick in itertools.count():
         await asyncio.sleep(TICK_S)
         now = time.monotonic()
         house.tick(now)
         if tick % 3 == 0:
             readers.sweep(now)
+            room.take_pulse(now)
 
 
 async def _close(listener: asyncio.AbstractServer, room: Room, *servers: Server) -> None:

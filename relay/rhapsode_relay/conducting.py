@@ -15,10 +15,11 @@ from rhapsode_contract.requests import InferenceRequest
 from rhapsode_relay.admitting import build_command, check_capacity, check_request
 from rhapsode_relay.counting import Counts
 from rhapsode_relay.errors import ApiError, Unavailable
-from rhapsode_relay.jobs import Job, JobTerms
+from rhapsode_relay.jobs import Job
 from rhapsode_relay.queueing import Line
 from rhapsode_relay.registry import Registry, new_job_id
 from rhapsode_relay.settings import RelaySettings
+from rhapsode_relay.terms import JobTerms
 from rhapsode_relay.worker_state import WorkerState
 
 TICK_SHARE = 1 / 10

@@ -13,7 +13,8 @@ import msgspec
 from rhapsode_contract import frames, names
 from rhapsode_contract.wording import clean
 from rhapsode_relay.conducting import Conductor, WorkerPort
-from rhapsode_relay.jobs import Job, JobTerms
+from rhapsode_relay.jobs import Job
+from rhapsode_relay.terms import JobTerms
 
 _RESTORED_SEQ = 1_000_000
 """Where a job's seqs go on after a restart of the relay: beyond any seq that a client may still hold."""

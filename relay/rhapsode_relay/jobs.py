@@ -6,73 +6,20 @@ After the terminal event nothing can be added: late frames of the worker are ign
 
 import hashlib
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 from rhapsode_contract import events, frames
 from rhapsode_contract.catalogue import narrate
 from rhapsode_contract.records import timestamp
-from rhapsode_contract.requests import InferenceRequest, NarrationOptions, OnDisconnect
 from rhapsode_contract.wording import clean
 from rhapsode_relay.encoding import StreamEncoder
 from rhapsode_relay.journal import ALWAYS, DATA, METRICS, NARRATION, Journal
+from rhapsode_relay.terms import Budget, JobTerms
 
 _RANK = {"debug": 0, "info": 1, "warn": 2, "error": 3}
 _KEPT_NARRATIONS = 20
 MAX_TEXT_CHARS = 4 * 1024 * 1024
 """Longest text of one job; a worker that sends more is stopped."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobTerms:
-    """What was agreed when the job was accepted. The worker keeps it, so it survives this relay."""
-
-    correlation_id: str
-    max_tokens: int
-    on_disconnect: OnDisconnect
-    style: str | None = None
-    level: frames.Level = "info"
-    max_rate: float = 20.0
-    idempotency_key: str = ""
-    body_hash: str = ""
-
-    @classmethod
-    def of(
-        cls, request: InferenceRequest, correlation_id: str, default: OnDisconnect, key: str, body_hash: str
-    ) -> "JobTerms":
-        wishes = request.narration or NarrationOptions()
-        return cls(
-            correlation_id=correlation_id,
-            max_tokens=request.max_tokens,
-            on_disconnect=request.on_disconnect or default,
-            style=wishes.style,
-            level=wishes.level,
-            max_rate=wishes.max_rate,
-            idempotency_key=key,
-            body_hash=body_hash,
-        )
-
-
-@dataclass
-class _Budget:
-    """A token bucket for narration: `rate` a second, and a second's worth at once."""
-
-    rate: float
-    left: float = field(init=False)
-    at: float = 0.0
-    dropped: int = 0
-
-    def __post_init__(self) -> None:
-        self.left = max(1.0, self.rate)
-
-    def take(self, now: float) -> bool:
-        self.left = min(max(1.0, self.rate), self.left + (now - self.at) * self.rate)
-        self.at = now
-        if self.left < 1:
-            self.dropped += 1
-            return False
-        self.left -= 1
-        return True
 
 
 class Job:
@@ -98,7 +45,7 @@ class Job:
         self.said: list[events.Narrated] = []
         self._metrics_at = 0.0
         self._metrics_tokens = 0
-        self._budget = _Budget(terms.max_rate, self.accepted_at)
+        self._budget = Budget(terms.max_rate, self.accepted_at)
 
     @property
     def over(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Protocol
 from rhapsode_contract.events import StreamEvent
 from rhapsode_contract.frames import TOKEN_SEPARATOR
 from rhapsode_relay.encoding import StreamEncoder
+from rhapsode_relay.entries import PART_COST, Event, Run
 
 WINDOW_EVENTS = 65_536
 """Events that a cursor may lie behind before only a snapshot can help."""
@@ -21,10 +22,10 @@ WINDOW_BYTES = 4 * 1024 * 1024
 """Memory that the window of one stream may take."""
 RUN_TOKENS = 512
 """Tokens after which a run is closed: the unit of eviction, and with the budget the size of a write."""
+RUN_CHARS = 16 * 1024
+"""Text after which a run is closed."""
 READ_BYTES = 64 * 1024
 """A read stops at the first entry beyond this size; the write buffer of a connection is as large."""
-_PART_COST = 64
-"""What a Python string costs beside its characters."""
 
 NARRATION, TOKEN, DATA, METRICS, ALWAYS = 1, 2, 4, 8, 16
 EVERYTHING = 31
@@ -38,43 +39,6 @@ class Listener(Protocol):
 
 class Evicted(Exception):
     """The window has moved past this cursor."""
-
-
-class _Event:
-    """An event that is ready to send. A superseded one has no data."""
-
-    __slots__ = ("channel", "data", "seq")
-    n = 1
-    parts = ()
-
-    def __init__(self, seq: int, channel: int, data: bytes) -> None:
-        self.seq = seq
-        self.channel = channel
-        self.data = data
-
-    def cost(self) -> int:
-        return len(self.data) + _PART_COST
-
-
-class _Run:
-    """Consecutive tokens. Each part is one or more separated texts; a `literal` run is one text of `count` tokens."""
-
-    __slots__ = ("count", "i", "literal", "n", "parts", "seq", "size")
-
-    def __init__(self, seq: int, i: int) -> None:
-        self.seq = seq
-        self.i = i
-        self.n = 0
-        self.parts: list[str] = []
-        self.size = 0
-        self.count = 1
-        self.literal = False
-
-    def text(self) -> str:
-        return self.parts[0] if self.literal else "".join(self.parts).replace(TOKEN_SEPARATOR, "")
-
-    def cost(self) -> int:
-        return self.size + _PART_COST * len(self.parts)
 
 
 class Cursor:
@@ -98,12 +62,12 @@ class Journal:
         self.listeners: set[Listener] = set()
         self.bytes = 0
         self.text_chars = len(text)
-        self._entries: list[_Event | _Run] = []
-        self._open: _Run | None = None
+        self._entries: list[Event | Run] = []
+        self._open: Run | None = None
         self._base = 0
         self._events = 0
         self._kept = [text] if text else []
-        self._latest: dict[str, _Event] = {}
+        self._latest: dict[str, Event] = {}
         self._shared: tuple[tuple[int, int], bytes] = ((0, 0), b"")
 
     # Writing
@@ -111,7 +75,7 @@ class Journal:
     def add(self, event: StreamEvent, channel: int = ALWAYS, *, supersede: str = "") -> None:
         """Append an event, which gets the next seq. One that supersedes replaces its predecessor of that name."""
         self.head = event.seq = self.head + 1
-        entry = _Event(self.head, channel, self.encoder.event(event))
+        entry = Event(self.head, channel, self.encoder.event(event))
         if supersede:
             if old := self._latest.get(supersede):
                 self.bytes -= len(old.data)
@@ -128,7 +92,7 @@ class Journal:
         if count != 1 or TOKEN_SEPARATOR in text:
             run = self._begin_run(i)
             run.literal, run.count, self._open = True, count, None
-        elif run is None or run.i + run.n != i or run.n >= RUN_TOKENS:
+        elif run is None or run.i + run.n != i or run.n >= RUN_TOKENS or run.size >= RUN_CHARS:
             run = self._begin_run(i)
         run.parts.append(text)
         run.n += 1
@@ -136,7 +100,7 @@ class Journal:
         run.size += size
         self.text_chars += size
         self._events += 1
-        self.bytes += size + _PART_COST
+        self.bytes += size + PART_COST
         if self._events > WINDOW_EVENTS or self.bytes > WINDOW_BYTES:
             self._evict()
 
@@ -144,22 +108,22 @@ class Journal:
         """Append `n` tokens from `i` on, given as separated texts."""
         self.head += 1
         run = self._open
-        if run is None or run.i + run.n != i or run.n >= RUN_TOKENS:
+        if run is None or run.i + run.n != i or run.n >= RUN_TOKENS or run.size >= RUN_CHARS:
             run = self._begin_run(i)
         self.head += n - 1
         run.parts.append(texts)
         run.n += n
         run.size += len(texts)
         self.text_chars += len(texts) - n + 1
-        self._grew(n, len(texts) + _PART_COST)
+        self._grew(n, len(texts) + PART_COST)
 
     def ring(self) -> None:
         """Tell everyone who listens."""
         for listener in self.listeners:
             listener.ring()
 
-    def _begin_run(self, i: int) -> _Run:
-        self._open = run = _Run(self.head, i)
+    def _begin_run(self, i: int) -> Run:
+        self._open = run = Run(self.head, i)
         self._entries.append(run)
         return run
 
@@ -175,7 +139,7 @@ class Journal:
         for entry in self._entries[:-1]:
             if self._events <= WINDOW_EVENTS * 15 // 16 and self.bytes <= WINDOW_BYTES * 15 // 16:
                 break
-            if isinstance(entry, _Run):
+            if isinstance(entry, Run):
                 self._kept.append(entry.text())
             self._events -= entry.n
             self.bytes -= entry.cost()
@@ -193,7 +157,7 @@ class Journal:
 
     def text(self) -> str:
         """Return the whole text so far."""
-        runs = (entry.text() for entry in self._entries if isinstance(entry, _Run))
+        runs = (entry.text() for entry in self._entries if isinstance(entry, Run))
         return "".join((*self._kept, *runs))
 
     def start(self) -> Cursor:
@@ -203,7 +167,7 @@ class Journal:
     def end(self) -> Cursor:
         """Return a cursor after the newest event."""
         last = self._entries[-1] if self._entries else None
-        if isinstance(last, _Run):
+        if isinstance(last, Run):
             return Cursor(self.head, self._base + len(self._entries) - 1, len(last.parts))
         return Cursor(self.head, self._base + len(self._entries))
 
@@ -216,7 +180,7 @@ class Journal:
         index = bisect_right(self._entries, seq + 1, key=lambda entry: entry.seq) - 1
         entry = self._entries[index]
         part = 0
-        if isinstance(entry, _Run) and not entry.literal:
+        if isinstance(entry, Run) and not entry.literal:
             passed = seq + 1 - entry.seq
             while passed >= (n := entry.parts[part].count(TOKEN_SEPARATOR) + 1):
                 passed -= n
@@ -243,9 +207,9 @@ class Journal:
         last = len(self._entries) - 1
         for entry in islice(self._entries, index, None):
             chunk = b""
-            if type(entry) is _Event:
+            if type(entry) is Event:
                 chunk = entry.data if entry.channel & mask else b""
-            elif type(entry) is _Run and cursor.seq < entry.seq + entry.n - 1 and mask & TOKEN:
+            elif type(entry) is Run and cursor.seq < entry.seq + entry.n - 1 and mask & TOKEN:
                 chunk = self._encode_run(entry, cursor)
             if chunk:
                 chunks.append(chunk)
@@ -260,7 +224,7 @@ class Journal:
         cursor.entry = self._base + index
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _read_end(self, run: _Run, cursor: Cursor, mask: int) -> bytes:
+    def _read_end(self, run: Run, cursor: Cursor, mask: int) -> bytes:
         """Read the rest of the open run, which is the end of the journal."""
         if not mask & TOKEN or cursor.seq == self.head:
             chunk = b""
@@ -272,14 +236,14 @@ class Journal:
         cursor.seq = self.head
         return chunk
 
-    def _share_run(self, run: _Run, cursor: Cursor) -> bytes:
+    def _share_run(self, run: Run, cursor: Cursor) -> bytes:
         """Encode the rest of the open run once for all readers that go in step."""
         key = (cursor.seq, self.head)
         if self._shared[0] != key:
             self._shared = (key, self._encode_run(run, cursor))
         return self._shared[1]
 
-    def _encode_run(self, run: _Run, cursor: Cursor) -> bytes:
+    def _encode_run(self, run: Run, cursor: Cursor) -> bytes:
         """Encode the rest of a run."""
         first = cursor.seq + 1
         passed = first - run.seq

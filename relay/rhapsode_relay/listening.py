@@ -20,9 +20,13 @@ from rhapsode_relay.reading import Readers
 
 NOTES_PER_S = 20.0
 """Narrations a second that one connection may make, when it is not the worker's."""
+PING_EVERY_S = 5.0
+LOST_AFTER_S = 20.0
+"""Silence after which a worker is asked for a sign of life, and after which it is lost."""
 MAX_CONNECTIONS = 64
 """Connections to the worker socket at once."""
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _worker_lines = msgspec.json.Decoder(frames.WorkerFrame)
 _notes = msgspec.json.Decoder(frames.Note)
 
@@ -45,9 +49,21 @@ class Room:
         self.hearing = hearing
         self.readers = readers
         self.connections: set[Connection] = set()
+        self.now = time.monotonic()
+        """The time as of the last look at pulses: near enough, and free."""
         self.bad_lines = 0
         self.notes_dropped = 0
         self._complained_at = -math.inf
+
+    def take_pulse(self, now: float) -> None:
+        """Ask a worker that has been silent for a sign of life; let go of one that gives none.
+
+        A frozen supervisor keeps its connection open, and every reader would wait for ever.
+        """
+        self.now = now
+        for connection in list(self.connections):
+            if connection.is_worker:
+                connection.take_pulse(now)
 
     def may_complain(self) -> bool:
         """Return whether another bad line may be narrated: one a second, whoever sends them."""
@@ -66,7 +82,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._skipping = False
-        self._is_worker = False
+        self.is_worker = False
+        self._heard_at = time.monotonic()
+        self._pinged_at = 0.0
         self._complained = False
         self._notes_left = NOTES_PER_S
         self._noted_at = time.monotonic()
@@ -83,11 +101,21 @@ class Connection(asyncio.Protocol):
         self._room.connections.discard(self)
         if self._rest:
             self._hear_each([self._rest])  # a narrator may leave without a newline
-        if self._is_worker:
-            self._is_worker = False
+        if self.is_worker:
+            self.is_worker = False
             self._room.hearing.lose()
 
+    def take_pulse(self, now: float) -> None:
+        """See `Room.take_pulse`."""
+        silent_s = now - self._heard_at
+        if silent_s > LOST_AFTER_S and self._transport is not None:
+            self._transport.abort()
+        elif silent_s > PING_EVERY_S and now - self._pinged_at > PING_EVERY_S:
+            self._pinged_at = now
+            self.send(frames.Ping())
+
     def data_received(self, data: bytes) -> None:
+        self._heard_at = self._room.now
         if self._skipping:
             newline = data.find(b"\n")
             if newline < 0:
@@ -112,10 +140,10 @@ class Connection(asyncio.Protocol):
 
     def _hear(self, block: bytes) -> None:
         """Hear whole lines. The worker's are decoded together, and one by one only when one of them is bad."""
-        if self._is_worker:
+        if self.is_worker and not _has_long_line(block):
             try:
                 heard = _worker_lines.decode_lines(block)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except _UNREADABLE:
                 self._hear_each(block.split(b"\n"))
                 return
             take, readers = self._room.hearing.take, self._room.readers
@@ -136,11 +164,11 @@ class Connection(asyncio.Protocol):
                 continue
             try:
                 self._hear_line(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            except _UNREADABLE as exc:
                 self._count_bad(str(exc))
 
     def _hear_line(self, line: bytes) -> None:
-        if self._is_worker:
+        if self.is_worker:
             self._room.hearing.take(_worker_lines.decode(line))
             return
         match _kinds.decode(line).type:
@@ -156,7 +184,7 @@ class Connection(asyncio.Protocol):
             self._room.hearing.report_refusal(why)
             self._refuse(why)
             return
-        self._is_worker = True
+        self.is_worker = True
         self._room.hearing.join(hello, self)
 
     def _hear_note(self, note: frames.Note) -> None:
@@ -185,6 +213,11 @@ class Connection(asyncio.Protocol):
     def _refuse(self, why: str) -> None:
         self.send(frames.Refused(reason=why))
         self.close()
+
+
+def _has_long_line(block: bytes) -> bool:
+    limit = names.MAX_FRAME_BYTES
+    return len(block) > limit and max(map(len, block.split(b"\n"))) > limit
 
 
 def clip(text: str) -> str:

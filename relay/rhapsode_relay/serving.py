@@ -47,7 +47,10 @@ class Client:
         self.reader: Reader | None = None
 
     def write(self, chunk: bytes) -> None:
-        self._write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        try:
+            self._write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        except RuntimeError:  # uvloop's word for a connection that broke a moment ago
+            self.full = True
 
     def abort(self) -> None:
         self._protocol.transport.abort()

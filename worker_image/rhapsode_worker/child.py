@@ -31,6 +31,7 @@ class Child:
         self._reader = reader
         self._writer = writer
         self._engine: Engine | None = None
+        self._sessions: dict[str, Session] = {}
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
@@ -57,20 +58,23 @@ class Child:
     def _obey(self, command: frames.RelayFrame) -> None:
         assert self._engine is not None
         if isinstance(command, frames.Generate):
-            task = asyncio.ensure_future(self._serve(command))
+            session = Session(self._engine, command, self._send, self._writer.drain)
+            self._sessions[command.job_id] = session
+            task = asyncio.ensure_future(self._serve(command.job_id, session))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        elif isinstance(command, frames.Cancel):
-            self._engine.abort(command.job_id)
+        elif isinstance(command, frames.Cancel) and (known := self._sessions.get(command.job_id)):
+            known.abort()
 
-    async def _serve(self, command: frames.Generate) -> None:
-        assert self._engine is not None
+    async def _serve(self, job_id: str, session: Session) -> None:
         try:
-            await Session(self._engine, command, self._send, self._writer.drain).run()
+            await session.run()
         except Exception:  # the engine broke: only a new process can be trusted
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(os.EX_SOFTWARE)
+        finally:
+            self._sessions.pop(job_id, None)
 
     def _send(self, frame: frames.WorkerFrame) -> None:
         self._writer.write(frames.encode_frame(frame))

@@ -39,9 +39,18 @@ class Session:
         self._told_tokens = 0
         self._told_at = self._began
         self._prompt_tokens = 0
+        self._aborted = False
+
+    def abort(self) -> None:
+        """Stop the request, also if it has not begun."""
+        self._aborted = True
+        self._engine.abort(self._request.job_id)
 
     async def run(self) -> None:
         """Run the request to its last frame: `finish` or `error`, exactly one."""
+        if self._aborted:
+            self._finished(Finished("cancelled", 0))
+            return
         try:
             async with aclosing(self._engine.generate(self._request)) as steps:
                 async for step in steps:

@@ -23,7 +23,7 @@ class WorkerSettings:
     """How long running requests may take after SIGTERM."""
     relay_grace_s: float = 30.0
     """How long the engine goes on without a relay; then its requests are stopped."""
-    max_restarts: int = 5
+    max_restarts: int = 4
     """Engine processes that may end in a row before the worker gives up."""
     stable_s: float = 60.0
     """How long an engine must have been ready to be forgiven earlier ends."""

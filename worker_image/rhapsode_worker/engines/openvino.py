@@ -10,11 +10,13 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import msgspec
 import openvino_genai as genai
 
 from rhapsode_contract import frames
 from rhapsode_worker.engines import EngineStats, Finished, LoadPlan, Narrate, Step, check_options
-from rhapsode_worker.engines.openvino_steps import Stepper, Ticket, last_words
+from rhapsode_worker.engines.openvino_schemas import SchemaChecker, last_words
+from rhapsode_worker.engines.openvino_steps import Stepper, Ticket
 from rhapsode_worker.errors import LoadError
 
 OPTIONS: dict[str, tuple[type, ...]] = {
@@ -34,6 +36,7 @@ class OpenVINOEngine:
 
     def __init__(self) -> None:
         self._stepper: Stepper | None = None
+        self._schemas: SchemaChecker | None = None
         self._tickets: dict[str, Ticket] = {}
         self._count = 0
 
@@ -47,6 +50,7 @@ class OpenVINOEngine:
         loop = asyncio.get_running_loop()
         self._stepper = Stepper(pipeline, plan.max_sequences, plan.max_context_tokens, loop)
         self._stepper.start()
+        self._schemas = SchemaChecker(pipeline.get_tokenizer())
         await self._warm_up(narrate)
         return frames.Caps(slots=plan.max_sequences, context_tokens=plan.max_context_tokens, json_schema=True)
 
@@ -54,8 +58,9 @@ class OpenVINOEngine:
         assert self._stepper is not None
         self._count += 1
         ticket = self._tickets[request.job_id] = Ticket(request, self._count)
-        self._stepper.submit(ticket)
         try:
+            await self._check_schema(request)
+            self._stepper.submit(ticket)
             while True:
                 step = await ticket.steps.get()
                 if isinstance(step, Exception):
@@ -67,6 +72,11 @@ class OpenVINOEngine:
             self._stepper.cancel(ticket)
             self._tickets.pop(request.job_id, None)
 
+    async def _check_schema(self, request: frames.Generate) -> None:
+        if request.json_schema is not None and self._schemas is not None:
+            schema = msgspec.json.encode(request.json_schema).decode()
+            await asyncio.to_thread(self._schemas.check, schema)
+
     def abort(self, job_id: str) -> None:
         if self._stepper is not None and (ticket := self._tickets.get(job_id)):
             self._stepper.cancel(ticket)
@@ -77,8 +87,7 @@ class OpenVINOEngine:
 
     async def close(self) -> None:
         if self._stepper is not None:
-            stepper, self._stepper = self._stepper, None
-            await asyncio.to_thread(stepper.stop)
+            await asyncio.to_thread(self._stepper.stop)
 
     async def _warm_up(self, narrate: Narrate) -> None:
         """Generate one token, which pays for what the first request would have to."""

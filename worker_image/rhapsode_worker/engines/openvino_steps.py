@@ -1,8 +1,7 @@
 """The thread that owns OpenVINO's pipeline. Called by `openvino`, whose other half lives in the event loop.
 
 Between two steps it takes requests in, cancels, and gives texts out. The pipeline would run more requests than
-`max_num_seqs` at once, so the line is kept here. A JSON schema that the grammar compiler refuses makes `step()`
-throw for everyone until its request is cancelled, so a schema that has not proven itself goes in alone.
+`max_num_seqs` at once, so the line is kept here.
 """
 
 import asyncio
@@ -20,6 +19,7 @@ import openvino_genai as genai
 from rhapsode_contract import frames
 from rhapsode_worker.composing import Composer, IdDecoder
 from rhapsode_worker.engines import Finished, Prefilled, Step
+from rhapsode_worker.engines.openvino_schemas import last_words
 from rhapsode_worker.errors import RequestError
 
 
@@ -51,7 +51,6 @@ class Stepper:
         self._inbox: queue.SimpleQueue[tuple[str, Ticket | None]] = queue.SimpleQueue()
         self._waiting: deque[Ticket] = deque()
         self._active: list[Ticket] = []
-        self._unproven: Ticket | None = None
         self._ready: list[tuple[Ticket, Step | Exception]] = []
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="openvino", daemon=True)
@@ -84,7 +83,7 @@ class Stepper:
                 if self._active:
                     self._step()
                     self._hand_out()
-        except Exception:  # a pipeline that fails without a culprit cannot be trusted any more
+        except Exception:  # a pipeline that throws in a step throws in every one that follows
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(os.EX_SOFTWARE)
@@ -102,20 +101,15 @@ class Stepper:
                 self._stopping = True
                 for left in [*self._active, *self._waiting]:
                     self._finish(left, "cancelled")
-            elif what == "submit":
-                self._waiting.append(ticket)
-            else:
+            elif what == "cancel":
                 self._finish(ticket, "cancelled")
+            elif not ticket.over:  # it may have been cancelled before it came
+                self._waiting.append(ticket)
 
     def _admit(self) -> None:
-        """Give free slots to those who wait, one unproven schema at a time."""
-        while self._waiting and len(self._active) < self._slots and not self._stopping:
-            ticket = self._waiting[0]
-            if ticket.request.json_schema is not None:
-                if self._unproven is not None:
-                    return
-                self._unproven = ticket
-            self._waiting.popleft()
+        """Give free slots to those who wait."""
+        while self._waiting and len(self._active) < self._slots:
+            ticket = self._waiting.popleft()
             try:
                 self._begin(ticket)
             except RequestError as exc:
@@ -151,16 +145,7 @@ class Stepper:
             raise RequestError("invalid_prompt", last_words(exc), remedy, param="messages") from exc
 
     def _step(self) -> None:
-        try:
-            self._pipeline.step()
-        except RuntimeError as exc:
-            culprit = self._unproven
-            if culprit is None or culprit.over:
-                raise
-            why = f"the JSON schema cannot be used: {last_words(exc)}"
-            self._fail(culprit, RequestError("invalid_json_schema", why, "Simplify it.", param="json_schema"))
-            return
-        self._unproven = None
+        self._pipeline.step()
         for ticket in list(self._active):
             self._read(ticket)
 
@@ -203,8 +188,6 @@ class Stepper:
 
     def _end(self, ticket: Ticket, last: Step | Exception) -> None:
         ticket.over = True
-        if ticket is self._unproven:
-            self._unproven = None
         if ticket.handle is not None:
             ticket.handle.cancel()
             ticket.handle = None
@@ -241,19 +224,11 @@ def _generation_config(config: Any, request: frames.Generate, room: int) -> Any:
         if request.seed is not None:
             config.rng_seed = request.seed
     if request.json_schema is not None:
-        structure = genai.StructuredOutputConfig()
-        structure.json_schema = msgspec.json.encode(request.json_schema).decode()
-        config.structured_output_config = structure
+        schema = msgspec.json.encode(request.json_schema).decode()
+        config.structured_output_config = genai.StructuredOutputConfig(json_schema=schema)
     return config
 
 
 def _end_tokens(pipeline: Any) -> frozenset[int]:
     config = pipeline.get_config()
     return frozenset({config.eos_token_id, *config.stop_token_ids}) - {-1}
-
-
-def last_words(exc: Exception) -> str:
-    """Return the line of an OpenVINO error that says what is wrong; the others name its source files."""
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()] or [type(exc).__name__]
-    telling = [line for line in lines if "/src/" not in line and "/agent/" not in line]
-    return (telling or [lines[-1].rpartition(":")[2].strip()])[-1][:200]

@@ -1,0 +1,368 @@
+"""`rhapsode ask` and `rhapsode watch` against a real relay; the test plays the worker, and cuts connections."""
+
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rhapsode_contract import frames
+from support.fake_worker import FakeWorker
+from support.processes import Relay, free_port, manifest, running_relay, wait_until
+
+
+class Command:
+    """A running `rhapsode` command."""
+
+    def __init__(self, *args: str, stdin: str | None = None) -> None:
+        command = [sys.executable, "-m", "rhapsode", *args]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        if stdin is not None:
+            assert self.process.stdin is not None
+            self.process.stdin.write(stdin)
+            self.process.stdin.close()
+            self.process.stdin = None
+
+    def done(self, seconds: float = 20) -> tuple[int, str, str]:
+        """Return status, standard output and standard error."""
+        out, err = self.process.communicate(timeout=seconds)
+        return self.process.returncode, out, err
+
+
+def ask(relay: Relay, *args: str, stdin: str | None = None) -> Command:
+    return Command("ask", "--url", relay.url, *args, stdin=stdin)
+
+
+def test_tokens_go_to_stdout_and_narration_to_stderr(relay: Relay, worker: FakeWorker) -> None:
+    command = ask(relay, "Why?")
+    worker.serve("Be", "cause", " 🌅\n")
+    status, out, err = command.done()
+    assert (status, out) == (0, "Because 🌅\n")
+    assert "· Accepted: 4 characters, up to 256 tokens\n" in err
+    assert "Because" not in err
+
+
+@pytest.mark.parametrize(
+    ("style", "words"),
+    [
+        ("cute", "Your question is in good hands ✉️"),
+        ("story", "A question of 4 characters arrived."),
+        ("human", "Accepted: 4 characters"),
+    ],
+)
+def test_the_reader_chooses_the_words(relay: Relay, worker: FakeWorker, style: str, words: str) -> None:
+    command = ask(relay, "--narration", style, "Why?")
+    worker.serve("a")
+    assert words in command.done()[2]
+
+
+def test_off_is_silent(relay: Relay, worker: FakeWorker) -> None:
+    command = ask(relay, "--narration", "off", "Why?")
+    worker.serve("a")
+    assert command.done() == (0, "a", "")
+
+
+def test_the_manifests_words_come_first() -> None:
+    with running_relay(manifest(narration="story")) as relay, FakeWorker(relay.socket) as worker:
+        command = ask(relay, "Why?")
+        worker.serve("a")
+        assert "A question of 4 characters arrived." in command.done()[2]
+
+
+def test_wishes_reach_the_worker(relay: Relay, worker: FakeWorker) -> None:
+    command = ask(
+        relay, "--max-tokens", "5", "--temperature", "0.5", "--seed", "7", "--stop", "END", "--system", "Be brief", "-",
+        stdin="from a pipe",
+    )  # fmt: skip
+    job = worker.serve("a")
+    assert command.done()[0] == 0
+    assert job.messages == [
+        frames.Message(role="system", content="Be brief"), frames.Message(role="user", content="from a pipe"),
+    ]  # fmt: skip
+    assert (job.max_tokens, job.temperature, job.seed, job.stop) == (5, 0.5, 7, ["END"])
+
+
+def test_an_error_is_one_line(relay: Relay, worker: FakeWorker) -> None:
+    command = ask(relay, "--narration", "off", "Why?")
+    job = worker.begin()
+    worker.send(
+        frames.Error(
+            job_id=job.job_id, code="context_length_exceeded", message="Too long. Shorten it.", param="prompt"
+        )
+    )
+    assert command.done() == (1, "", "rhapsode: context_length_exceeded: Too long. Shorten it.\n")
+
+
+def test_a_retryable_error_has_its_own_status(relay: Relay, worker: FakeWorker) -> None:
+    command = ask(relay, "--narration", "off", "Why?")
+    worker.begin()
+    worker.close()
+    status, _, err = command.done()
+    assert (status, err) == (75, "rhapsode: worker_lost: the worker is gone\n")
+
+
+def test_nothing_there_is_one_line() -> None:
+    port = free_port()
+    status, _, err = Command("ask", "--url", f"http://127.0.0.1:{port}", "x").done()
+    assert status == 75
+    assert (
+        err
+        == f"rhapsode: http://127.0.0.1:{port}: nothing answers there; is a worker playing (rhapsode play FILE)?\n"
+    )
+
+
+def test_a_full_line_says_when_to_come_back() -> None:
+    with running_relay(manifest(queueLimit=0)) as relay:
+        status, _, err = ask(relay, "x").done()
+        assert status == 75
+        assert err == "rhapsode: queue_full: 0 requests are waiting, which is the limit (try again in 5 s)\n"
+
+
+def test_ctrl_c_cancels_the_request(relay: Relay, worker: FakeWorker) -> None:
+    command = ask(relay, "Why?")
+    job = worker.begin()
+    worker.speak(job, "a")
+    time.sleep(0.3)
+    command.process.send_signal(signal.SIGINT)
+    assert worker.receive(frames.Cancel).job_id == job.job_id
+    assert command.done()[0] == 130
+
+
+def test_a_reader_that_has_enough_cancels_the_request(relay: Relay, worker: FakeWorker) -> None:
+    """`rhapsode ask … | head -c 3`"""
+    command = ask(relay, "Why?")
+    job = worker.begin()
+    worker.speak(job, "abc")
+    assert command.process.stdout is not None
+    assert command.process.stdout.read(3) == "abc"
+    command.process.stdout.close()
+    for i in range(1, 20):
+        worker.speak(job, "more", start=i)
+        time.sleep(0.02)
+    assert worker.receive(frames.Cancel).job_id == job.job_id
+    assert command.process.wait(10) == 130
+    assert command.process.stderr is not None
+    assert "Traceback" not in command.process.stderr.read()
+    command.process.stderr.close()
+
+
+class Cutter:
+    """A TCP proxy that cuts the connection after so many bytes, again and again."""
+
+    def __init__(self, port: int, sizes: list[int]) -> None:
+        self._target = port
+        self._sizes = sizes
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+        self.cuts = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+
+    def _relay(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
+            threading.Thread(target=_copy, args=(client, server), daemon=True).start()
+            left = None
+            while data := server.recv(512):
+                if left is None and b"text/event-stream" in data:
+                    left = self._sizes.pop(0) if self._sizes else 1 << 40
+                if left is not None and len(data) > left:
+                    client.sendall(data[:left])
+                    self.cuts += 1
+                    client.shutdown(socket.SHUT_RDWR)
+                    return
+                client.sendall(data)
+                left = None if left is None else left - len(data)
+
+    def close(self) -> None:
+        self._server.close()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+    except OSError:
+        return
+
+
+def test_a_connection_that_is_cut_again_and_again_loses_nothing(relay: Relay, worker: FakeWorker) -> None:
+    cutter = Cutter(relay.port, [40, 700, 1500, 301, 2222])
+    command = Command("ask", "--url", f"http://127.0.0.1:{cutter.port}", "Why?")
+    job = worker.begin()
+    for i in range(60):
+        worker.speak(job, f"{i} 🌅 ", start=i)
+        time.sleep(0.03)
+    worker.finish(job, 60)
+    status, out, err = command.done()
+    cutter.close()
+    assert (status, out) == (0, "".join(f"{i} 🌅 " for i in range(60)))
+    assert cutter.cuts == 5
+    assert "connecting again" in err
+    assert relay.metric("rhapsode_requests_accepted_total") == 1, "the question was asked once"
+
+
+def test_text_that_is_not_what_was_sent_is_noticed() -> None:
+    """A relay that lies about its text: the sums do not match, and the exit status says so."""
+    body = (
+        b'id: a-e-1\nevent: token\ndata: {"type":"token","seq":1,"i":0,"t":"tampered","job_id":"a","correlation_id":"c"}\n\n'
+        b'id: a-e-2\nevent: end\ndata: {"type":"end","seq":2,"job_id":"a","correlation_id":"c","ts":"t","tokens_out":1,'
+        b'"decode_time_ms":1.0,"stop_reason":"stop","usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2},'
+        b'"timing":{"queue_ms":0.0,"decode_ms":1.0,"total_ms":1.0},"text_len":8,"text_sha256":"00"}\n\n'
+    )
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n%b"
+                % (len(body), body)
+            )
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    status, out, err = Command(
+        "ask", "--narration", "off", "--url", f"http://127.0.0.1:{server.getsockname()[1]}", "x"
+    ).done()
+    thread.join()
+    server.close()
+    assert (status, out) == (3, "tampered")
+    assert err == "rhapsode: the text is not what was sent: 8 characters of 8\n"
+
+
+# watch
+
+
+def test_watch_tells_a_load_in_plain_lines_and_ends_when_it_is_ready(relay: Relay) -> None:
+    command = Command("watch", "--url", relay.url, "--until-ready")
+    wait_until(lambda: relay.metric("rhapsode_relay_readers") == 1, "watch is there")
+    with FakeWorker(relay.socket, ready=False) as worker:
+        worker.send(frames.State(phase="loading"))
+        for progress in (0.1, 0.5, 1.0):
+            worker.send(
+                frames.Narration(human=f"Loading weights: {progress:.0%}", action="weights_load", progress=progress)
+            )
+        worker.send(frames.Narration(human="Mind the gap", level="warn"), frames.State(phase="ready"))
+        status, out, err = command.done()
+    assert (status, err) == (0, "")
+    for line in ("· Loading weights: 10%\n", "· Loading weights: 100%\n", "! Mind the gap\n"):
+        assert line in out
+
+
+def test_watch_says_when_it_will_never_be_ready(relay: Relay) -> None:
+    command = Command("watch", "--url", relay.url, "--until-ready")
+    wait_until(lambda: relay.metric("rhapsode_relay_readers") == 1, "watch is there")
+    with FakeWorker(relay.socket, ready=False) as worker:
+        worker.send(
+            frames.Narration(human="Could not load: no file. Fix it.", level="error"), frames.State(phase="failed")
+        )
+        status, out, _ = command.done()
+    assert status == 1
+    assert "! Could not load: no file. Fix it.\n" in out
+
+
+def test_watch_goes_on_across_a_restart_of_the_relay(tmp_path: Path) -> None:
+    ports = free_port(), free_port()
+    first = Relay(manifest(), tmp_path, *ports)
+    command = Command("watch", "--url", first.url)
+    wait_until(lambda: first.metric("rhapsode_relay_readers") == 1, "watch is there")
+    first.send(signal.SIGKILL)
+    first.close()
+    second = Relay(manifest(), tmp_path, *ports)
+    try:
+        with FakeWorker(second.socket) as worker:
+            worker.send(frames.Narration(human="Here again"))
+            wait_until(lambda: second.metric("rhapsode_relay_readers") == 1, "watch is back")
+            time.sleep(0.3)
+        command.process.send_signal(signal.SIGINT)
+        status, out, _ = command.done()
+    finally:
+        second.close()
+    assert status == 130
+    assert "connecting again" in out
+    assert "· Here again\n" in out
+
+
+def screen_of(*args: str, until: str, act: Any = None) -> str:
+    """Return what a terminal shows while a command runs, up to some words."""
+    master, slave = pty.openpty()
+    environ = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rhapsode", *args], stdin=slave, stdout=slave, stderr=slave, env=environ
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        if act is not None:
+            act()
+        deadline = time.monotonic() + 20
+        while until.encode() not in shown:
+            assert time.monotonic() < deadline, shown.decode(errors="replace")
+            try:
+                shown += os.read(master, 65536)
+            except OSError:
+                break
+    finally:
+        process.terminate()
+        process.wait()
+        os.close(master)
+    return shown.decode(errors="replace")
+
+
+def test_on_a_terminal_a_bar_shows_how_far_it_is(relay: Relay) -> None:
+    with FakeWorker(relay.socket, ready=False) as worker:
+
+        def load() -> None:
+            wait_until(lambda: relay.metric("rhapsode_relay_readers") == 1, "watch is there")
+            worker.send(frames.State(phase="loading"), frames.Load(stage="loading weights", percent=44.0, eta_s=12.0))
+
+        shown = screen_of("watch", "--url", relay.url, until="about 12 s left", act=load)
+    assert "loading weights" in shown
+    assert "44 %" in shown
+
+
+def test_on_a_terminal_an_answer_and_its_narration_do_not_run_into_each_other(
+    relay: Relay, worker: FakeWorker
+) -> None:
+    def answer() -> None:
+        job = worker.begin()
+        worker.speak(job, "the ans")
+        worker.send(frames.Narration(human="1 token so far", action="tokens", job_id=job.job_id))
+        worker.speak(job, "wer", start=1)
+        worker.send(frames.Narration(human="All said", action="inference_complete", job_id=job.job_id))
+        worker.finish(job, 2)
+
+    shown = screen_of("ask", "--url", relay.url, "x", until="All said", act=answer)
+    assert "the answer\r\n" in shown, "progress of tokens does not stand in the middle of the answer"
+
+
+@pytest.mark.parametrize("command", [[], ["play"], ["ask"], ["watch"], ["narrate"]])
+def test_help_has_examples(command: list[str]) -> None:
+    status, out, _ = Command(*command, "--help").done()
+    assert status == 0
+    assert "examples:\n  " in out
+
+
+def test_no_command_is_a_usage_error() -> None:
+    status, _, err = Command().done()
+    assert status == 2
+    assert "usage: rhapsode" in err

@@ -1,0 +1,22 @@
+"""Fixtures that several folders of tests use."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.fake_worker import FakeWorker
+from support.processes import Relay, running_relay
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    """A relay without a worker."""
+    with running_relay() as running:
+        yield running
+
+
+@pytest.fixture
+def worker(relay: Relay) -> Iterator[FakeWorker]:
+    """A ready worker, played by the test."""
+    with FakeWorker(relay.socket) as fake:
+        yield fake

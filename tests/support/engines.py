@@ -1,0 +1,124 @@
+"""Drive an engine the way the child process does: from one event loop, in a thread of its own."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from rhapsode_contract import frames
+from rhapsode_worker.composing import Piece
+from rhapsode_worker.engines import Engine, EngineStats, Finished, LoadPlan, Prefilled, Step, make_engine
+
+T = TypeVar("T")
+DEADLINE_S = 60.0
+
+
+class Run:
+    """One request: its steps and when they came."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.times: list[float] = []
+        self.future: Future[None] = Future()
+
+    def wait(self) -> "Run":
+        """Wait for the end; raise what the engine raised."""
+        self.future.result(DEADLINE_S)
+        return self
+
+    @property
+    def pieces(self) -> list[Piece]:
+        found: list[Piece] = []
+        for step in self.steps:
+            if isinstance(step, Piece):
+                found.append(step)
+            elif isinstance(step, list):
+                found += step
+        return found
+
+    @property
+    def text(self) -> str:
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def finished(self) -> Finished:
+        last = self.steps[-1]
+        assert isinstance(last, Finished)
+        return last
+
+    @property
+    def prefilled(self) -> Prefilled:
+        first = self.steps[0]
+        assert isinstance(first, Prefilled)
+        return first
+
+
+class Driver:
+    """A loaded engine."""
+
+    def __init__(self, plan: LoadPlan) -> None:
+        self.narrated: list[tuple[str, dict[str, Any]]] = []
+        self.plan = plan
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._count = 0
+        try:
+            self.engine, self.caps = self._call(self._load())
+        except BaseException:
+            self._end_loop()
+            raise
+
+    def start(self, job_id: str = "", **wishes: Any) -> Run:
+        """Start a request; its `job_id` is made up if none is given."""
+        self._count += 1
+        asked: dict[str, Any] = {"max_tokens": 16, "correlation_id": "c", "temperature": 0.0} | wishes
+        request = frames.Generate(job_id=job_id or f"job-{self._count}", **asked)
+        run = Run()
+        run.future = asyncio.run_coroutine_threadsafe(self._follow(request, run), self._loop)
+        self._call(asyncio.sleep(0))  # by then the request has taken its first step
+        return run
+
+    def run(self, **wishes: Any) -> Run:
+        return self.start(**wishes).wait()
+
+    def abort(self, job_id: str) -> None:
+        self._loop.call_soon_threadsafe(self.engine.abort, job_id)
+
+    def stats(self) -> EngineStats:
+        return self.engine.stats()
+
+    def wait_pieces(self, run: Run, count: int) -> None:
+        """Wait until a request has said something."""
+        deadline = time.monotonic() + DEADLINE_S
+        while len(run.pieces) < count:
+            assert time.monotonic() < deadline, f"only {len(run.pieces)} of {count} pieces came"
+            time.sleep(0.005)
+
+    def close(self) -> None:
+        """Close the engine, if it is open."""
+        if self._thread.is_alive():
+            self._call(self.engine.close())
+            self._end_loop()
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _load(self) -> tuple[Engine, frames.Caps]:
+        engine = make_engine(self.plan.engine)
+        return engine, await engine.load(self.plan, self._narrate)
+
+    def _narrate(self, action: str, progress: float | None = None, **fields: Any) -> None:
+        self.narrated.append((action, fields))
+
+    async def _follow(self, request: frames.Generate, run: Run) -> None:
+        async for step in self.engine.generate(request):
+            run.steps.append(step)
+            run.times.append(time.monotonic())
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_S)

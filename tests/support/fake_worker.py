@@ -1,0 +1,94 @@
+"""A worker that does what a test says, over the real worker socket."""
+
+import socket
+import time
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from rhapsode_contract import frames
+
+_decoder = msgspec.json.Decoder(frames.RelayFrame)
+F = TypeVar("F")
+
+
+class FakeWorker:
+    """One connection to a relay's worker socket."""
+
+    def __init__(self, path: Path, *, slots: int = 8, hello: bool = True, ready: bool = True, **said: Any) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
+        self.sock.connect(str(path))
+        self._rest = b""
+        self._waiting: list[frames.RelayFrame] = []
+        caps = frames.Caps(slots=slots, context_tokens=100_000, json_schema=bool(said.pop("json_schema", False)))
+        if hello:
+            defaults: dict[str, Any] = {"proto": 1, "boot_id": "boot", "engine": "Fake", "model": "sim", "caps": caps}
+            self.send(frames.Hello(**(defaults | said)))
+        if hello and ready:
+            self.send(frames.State(phase="ready", caps=caps))
+
+    def send(self, *sent: frames.WorkerFrame) -> None:
+        self.raw(b"".join(map(frames.encode_frame, sent)))
+
+    def raw(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def receive(self, kind: type[F]) -> F:
+        """Return the next frame of a kind; others stay for later."""
+        while True:
+            for frame in self._waiting:
+                if isinstance(frame, kind):
+                    self._waiting.remove(frame)
+                    return frame
+            data = self.sock.recv(1 << 16)
+            if not data:
+                raise ConnectionResetError("the relay closed the connection")
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            self._waiting += [_decoder.decode(line) for line in lines]
+
+    def begin(self, *, prompt_tokens: int = 3) -> frames.Generate:
+        """Take the next job and start it."""
+        job = self.receive(frames.Generate)
+        self.send(frames.Prefill(job_id=job.job_id, prompt_tokens=prompt_tokens))
+        return job
+
+    def speak(self, job: frames.Generate, *texts: str, start: int = 0) -> None:
+        """Send tokens, one frame each."""
+        self.send(*(frames.Token(job_id=job.job_id, i=start + at, t=text) for at, text in enumerate(texts)))
+
+    def finish(self, job: frames.Generate, tokens: int) -> None:
+        self.send(
+            frames.Finish(job_id=job.job_id, stop_reason="stop", tokens_out=tokens, prompt_tokens=3, decode_time_ms=1)
+        )
+
+    def serve(self, *texts: str) -> frames.Generate:
+        """Take the next job and answer it with these tokens."""
+        job = self.begin()
+        self.speak(job, *texts)
+        self.finish(job, len(texts))
+        return job
+
+    def is_closed(self, seconds: float = 5.0) -> bool:
+        """Return whether the relay closes this connection."""
+        deadline = time.monotonic() + seconds
+        self.sock.settimeout(seconds)
+        while time.monotonic() < deadline:
+            try:
+                if not self.sock.recv(1 << 16):
+                    return True
+            except ConnectionResetError:
+                return True
+            except TimeoutError:
+                return False
+        return False
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,438 @@
+"""The worker as a process, with the real engine process and the simulator. The test plays the relay.
+
+What is tried: every way in which the engine, the relay or the supervisor itself can go away, and what is told.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from rhapsode_contract import frames, names
+from rhapsode_worker.engines.simulating import simulated_text
+from rhapsode_worker.joining import text_in, tokens_in
+from support.fake_relay import FakeRelay
+from support.processes import Running, manifest, wait_until
+
+
+class Worker(Running):
+    """A worker process and the relay that the test plays for it."""
+
+    def __init__(self, folder: Path, resource: dict[str, Any], **environ: str) -> None:
+        path = folder / "manifest.json"
+        path.write_text(json.dumps(resource))
+        self.relay = FakeRelay(folder / "worker.sock")
+        defaults = {
+            names.ENV_MANIFEST: str(path),
+            names.ENV_SOCKET: str(self.relay.path),
+            names.ENV_CACHE: str(folder / "cache"),
+        }
+        super().__init__([sys.executable, "-m", "rhapsode_worker"], defaults | environ)
+
+    def engine_pid(self) -> int:
+        """Return the process of the engine."""
+        children = psutil.Process(self.pid).children()
+        found: int = wait_until(
+            lambda: next((one.pid for one in children if "rhapsode_worker.child" in one.cmdline()), 0),
+            "the engine runs",
+        )
+        return found
+
+    def ready(self) -> None:
+        self.relay.meet()
+        self.relay.wait(frames.State, phase="ready")
+
+    def close(self) -> None:
+        self.relay.die()
+        super().close()
+
+
+@contextlib.contextmanager
+def working(tmp_path: Path, relay: dict[str, Any] | None = None, **options: Any) -> Iterator[Worker]:
+    """A worker that plays a script."""
+    options = {"load": [], "tokensPerSecond": 100} | options
+    worker = Worker(tmp_path, manifest(engine={"options": options}, **(relay or {})))
+    try:
+        yield worker
+    finally:
+        worker.close()
+
+
+def job(job_id: str = "sim-1", **wishes: Any) -> frames.Generate:
+    defaults: dict[str, Any] = {
+        "max_tokens": 10,
+        "correlation_id": "req-1",
+        "prompt": "hello",
+        "seed": 7,
+        "meta": {"k": 1},
+    }
+    return frames.Generate(job_id=job_id, **(defaults | wishes))
+
+
+def text_of(told: list[frames.WorkerFrame]) -> str:
+    return "".join(text_in(frame) for frame in told if isinstance(frame, frames.Token))
+
+
+def actions(told: list[frames.WorkerFrame]) -> list[str]:
+    return [frame.action for frame in told if isinstance(frame, frames.Narration)]
+
+
+def test_it_speaks_within_a_second_and_tells_its_whole_start(tmp_path: Path) -> None:
+    began = time.time()
+    with working(
+        tmp_path, load=[{"stage": "importing", "seconds": 0.3}, {"stage": "loading weights", "seconds": 0.3}]
+    ) as worker:
+        first = worker.wait_record("start")
+        hello = worker.relay.meet()
+        told = worker.relay.until(frames.State, phase="ready")
+    assert (hello.engine, hello.model, hello.worker, hello.caps.slots) == ("Simulator", "sim", "sim", 8)
+    said = actions(told)
+    assert said[0] == "start"
+    assert said[1] in ("device_none", "device_found", "device_error")
+    assert said[-1] == "ready"
+    assert "load_stage" in said
+    loads = [(frame.stage, frame.percent) for frame in told if isinstance(frame, frames.Load)]
+    assert ("importing", 0.0) in loads
+    assert ("loading weights", 100.0) in loads
+    spoke = datetime.fromisoformat(first["timestamp"]).timestamp()
+    assert spoke - began < 5, "the time of a whole Python start on a busy machine; bench/ measures it"
+
+
+def test_a_request_is_told_in_order_and_logged_without_its_text(tmp_path: Path) -> None:
+    with working(tmp_path) as worker:
+        worker.ready()
+        worker.relay.send(job(prompt="secret prompt", temperature=0.5))
+        told = worker.relay.until(frames.Finish)
+        worker.wait_record("inference_complete")
+        kinds = [frame.action if isinstance(frame, frames.Narration) else type(frame).__name__ for frame in told]
+        assert kinds[:5] == ["tokenized", "Prefill", "inference_start", "first_token", "Token"]
+        assert kinds[-2:] == ["inference_complete", "Finish"]
+        assert text_of(told) == simulated_text(7, "secret prompt", 10)
+        finish = told[-1]
+        assert isinstance(finish, frames.Finish)
+        assert (finish.tokens_out, finish.stop_reason, finish.prompt_tokens) == (10, "length", 2)
+        record = worker.wait_record("first_token")
+        assert (record["job_id"], record["correlation_id"]) == ("sim-1", "req-1")
+        logged = "".join(worker.lines)
+    assert "secret" not in logged
+    assert simulated_text(7, "secret prompt", 3) not in logged
+
+
+def test_every_narration_is_one_record(tmp_path: Path) -> None:
+    with working(tmp_path, load=[{"stage": "a", "seconds": 0.6}]) as worker:
+        worker.relay.meet()
+        told = worker.relay.until(frames.State, phase="ready")
+        worker.relay.send(job(max_tokens=100))
+        told += worker.relay.until(frames.Finish)
+        worker.wait_record("inference_complete")
+        records = [record["event"] for record in worker.records]
+    assert records == actions(told)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSEGV])
+def test_an_engine_that_is_killed_ends_its_requests_and_is_started_again(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    with working(tmp_path) as worker:
+        worker.ready()
+        worker.relay.send(job(max_tokens=10_000))
+        worker.relay.wait(frames.Token)
+        os.kill(worker.engine_pid(), sent)
+        error = worker.relay.wait(frames.Error)
+        assert (error.job_id, error.code, error.retryable) == ("sim-1", "engine_crashed", True)
+        assert f"signal {sent.value} ({sent.name})" in error.message
+        assert "Send the request again." in error.message
+        said = worker.relay.wait(frames.Narration, action="engine_exit")
+        assert "Restarting in 0.5 s (1 of 4)" in said.human
+        worker.relay.wait(frames.State, phase="loading")
+        worker.relay.wait(frames.State, phase="ready")
+        worker.relay.send(job("sim-2"))
+        assert text_of(worker.relay.until(frames.Finish)) == simulated_text(7, "hello", 10)
+
+
+def test_an_engine_that_ends_by_itself_leaves_its_last_words(tmp_path: Path) -> None:
+    fault = {"kind": "exit", "afterTokens": 5, "code": 3, "times": 1}
+    with working(tmp_path, faults=[fault]) as worker:
+        worker.ready()
+        worker.relay.send(job())
+        error = worker.relay.wait(frames.Error)
+        assert "exit code 3: simulated crash at token 5" in error.message
+        worker.relay.wait(frames.State, phase="ready")
+        worker.relay.send(job("sim-2"))
+        assert text_of(worker.relay.until(frames.Finish)) == simulated_text(7, "hello", 10)
+
+
+def test_an_engine_that_crashes_while_it_loads_is_tried_again(tmp_path: Path) -> None:
+    fault = {"kind": "exit", "at": "a", "signal": 9, "times": 2}
+    with working(tmp_path, load=[{"stage": "a"}], faults=[fault]) as worker:
+        worker.relay.meet()
+        told = worker.relay.until(frames.State, phase="ready")
+    assert actions(told).count("engine_exit") == 2
+
+
+def test_an_engine_that_always_crashes_ends_the_worker_with_its_last_line(tmp_path: Path) -> None:
+    with working(tmp_path, load=[{"stage": "a"}], faults=[{"kind": "exit", "at": "a", "code": 9}]) as worker:
+        worker.relay.meet()
+        failed = worker.relay.wait(frames.State, phase="failed")
+        assert failed.reason == "EngineCrash"
+        assert "5 times in a row, by exit code 9: simulated crash at a" in failed.message
+        assert worker.wait(30) == names.EXIT_CANNOT_WORK
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "words"),
+    [
+        ({"tokensPerSecond": "fast"}, "BadEngineOption", "spec.engine.options.tokensPerSecond"),
+        (
+            {"load": [{"stage": "w"}], "faults": [{"kind": "oom", "at": "w"}]},
+            "CUDAOutOfMemory",
+            "8 GiB asked, 3.2 GiB free (simulated). Lower kvCacheFraction or maxSequences.",
+        ),
+    ],
+)
+def test_a_load_that_cannot_work_names_its_remedy_and_ends_the_worker(
+    tmp_path: Path, options: dict[str, Any], reason: str, words: str
+) -> None:
+    with working(tmp_path, **options) as worker:
+        worker.relay.meet()
+        said = worker.relay.wait(frames.Narration, action="load_failed")
+        assert said.level == "error"
+        assert words in said.human
+        failed = worker.relay.wait(frames.State, phase="failed")
+        assert (failed.reason, failed.message) == (reason, said.human)
+        assert worker.wait() == names.EXIT_CANNOT_WORK
+        assert worker.errors == [], "no traceback"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason", "words"),
+    [
+        ("builtin://gpt-9", "ModelNotFound", "Known are builtin://smollm2-135m."),
+        (
+            "file:///no/such/model.gguf",
+            "ModelNotFound",
+            "/no/such/model.gguf does not exist. Correct spec.model.source.",
+        ),
+        ("file:///etc/hostname", "ModelNotFound", "/etc/hostname is no .gguf file"),
+        ("file:///etc", "ModelNotFound", "/etc has no openvino_model.xml"),
+        ("hf://org/model", "SourceNotSupported", "cannot be fetched by this version"),
+        ("pvc://claim/model", "SourceNotSupported", "is a volume of a cluster"),
+    ],
+)
+def test_a_model_that_is_not_there_names_what_is(tmp_path: Path, source: str, reason: str, words: str) -> None:
+    resource = manifest(engine={"name": "OpenVINO"})
+    resource["spec"]["model"] = {"source": source}
+    worker = Worker(tmp_path, resource)
+    try:
+        worker.relay.meet()
+        failed = worker.relay.wait(frames.State, phase="failed")
+        assert failed.reason == reason
+        assert words in failed.message
+        assert worker.wait() == names.EXIT_CANNOT_WORK
+    finally:
+        worker.close()
+
+
+def test_an_engine_that_is_not_part_of_this_version_is_said_to_be_so(tmp_path: Path) -> None:
+    resource = manifest(engine={"name": "TensorRTLLM"})
+    resource["spec"]["model"] = {"source": f"file://{_a_model(tmp_path)}"}
+    worker = Worker(tmp_path, resource)
+    try:
+        worker.relay.meet()
+        failed = worker.relay.wait(frames.State, phase="failed")
+        assert failed.reason == "EngineNotInstalled"
+        assert "Set spec.engine.name to one of OpenVINO, Simulator." in failed.message
+    finally:
+        worker.close()
+
+
+def _a_model(folder: Path) -> Path:
+    path = folder / "m.gguf"
+    path.write_bytes(b"GGUF")
+    return path
+
+
+def test_garbage_from_the_engine_adds_nothing_and_takes_nothing(tmp_path: Path) -> None:
+    with working(tmp_path, faults=[{"kind": "garbage", "afterTokens": 5}]) as worker:
+        worker.ready()
+        worker.relay.send(job())
+        told = worker.relay.until(frames.Finish)
+    assert text_of(told) == simulated_text(7, "hello", 10)
+
+
+def test_a_stall_lasts_until_cancel(tmp_path: Path) -> None:
+    with working(tmp_path, faults=[{"kind": "stall", "afterTokens": 5}]) as worker:
+        worker.ready()
+        worker.relay.send(job())
+        for _ in range(5):
+            worker.relay.wait(frames.Token)
+        worker.relay.send(frames.Cancel(job_id="sim-1"))
+        finish = worker.relay.wait(frames.Finish)
+        assert (finish.stop_reason, finish.tokens_out) == ("cancelled", 5)
+
+
+def test_cancel_right_behind_generate_is_not_lost(tmp_path: Path) -> None:
+    with working(tmp_path, tokensPerSecond=10) as worker:
+        worker.ready()
+        worker.relay.send(job(max_tokens=10_000), frames.Cancel(job_id="sim-1"))
+        assert worker.relay.wait(frames.Finish).stop_reason == "cancelled"
+
+
+def test_an_error_of_one_request_is_its_own(tmp_path: Path) -> None:
+    with working(tmp_path) as worker:
+        worker.ready()
+        worker.relay.send(job(prompt="word " * 3000), job("sim-2"))
+        error = worker.relay.wait(frames.Error)
+        assert (error.job_id, error.code, error.param, error.retryable) == (
+            "sim-1",
+            "context_length_exceeded",
+            "prompt",
+            False,
+        )
+        assert worker.relay.wait(frames.Finish).job_id == "sim-2"
+
+
+# The relay goes away
+
+
+def test_without_a_relay_the_engine_goes_on_and_the_next_relay_gets_it_all(tmp_path: Path) -> None:
+    with working(tmp_path, tokensPerSecond=200) as worker:
+        worker.ready()
+        worker.relay.send(job(max_tokens=300))
+        before = worker.relay.wait(frames.Token)
+        worker.relay.die()
+        worker.wait_record("relay_lost")
+        time.sleep(0.5)
+        hello = worker.relay.meet()
+        held = hello.jobs[0]
+        assert (held.job_id, held.meta) == ("sim-1", {"k": 1})
+        assert held.tokens > before.i + 1, "it went on meanwhile"
+        told = worker.relay.until(frames.Finish)
+        at = held.tokens
+        for frame in told:
+            if isinstance(frame, frames.Token):
+                assert frame.i == at
+                at += tokens_in(frame)
+        assert held.text + text_of(told) == simulated_text(7, "hello", 300)
+        assert any(isinstance(frame, frames.Prefill) for frame in told)
+
+
+def test_a_job_that_ended_while_there_was_no_relay_ends_for_the_next_one(tmp_path: Path) -> None:
+    with working(tmp_path) as worker:
+        worker.ready()
+        worker.relay.send(job(max_tokens=20))
+        worker.relay.wait(frames.Token)
+        worker.relay.die()
+        worker.wait_record("inference_complete")
+        hello = worker.relay.meet()
+        told = worker.relay.until(frames.Finish)
+        assert hello.jobs[0].text + text_of(told) == simulated_text(7, "hello", 20)
+        worker.relay.send(frames.Cancel(job_id="sim-1"))  # the relay needs no more of it
+        time.sleep(0.2)
+        worker.relay.die()
+        assert worker.relay.meet().jobs == []
+
+
+def test_what_was_said_before_a_relay_came_is_told_with_its_time(tmp_path: Path) -> None:
+    with working(tmp_path) as worker:
+        worker.wait_record("ready")
+        worker.relay.meet()
+        told = worker.relay.until(frames.State, phase="ready")
+    past = [frame for frame in told if isinstance(frame, frames.Narration)]
+    assert past[0].action == "start"
+    assert all(frame.ts for frame in past)
+
+
+def test_a_relay_that_reads_slowly_loses_no_token(tmp_path: Path) -> None:
+    with working(tmp_path, tokensPerSecond=0) as worker:
+        worker.ready()
+        worker.relay.send(job(max_tokens=60_000))
+        time.sleep(1.5)  # the socket's buffers are full long before
+        told = worker.relay.until(frames.Finish)
+    assert text_of(told) == simulated_text(7, "hello", 60_000)
+    assert any(frame.ts for frame in told if isinstance(frame, frames.Token)), "adjacent tokens were joined"
+
+
+def test_a_ping_is_answered(tmp_path: Path) -> None:
+    with working(tmp_path, tokensPerSecond=5) as worker:
+        worker.ready()
+        worker.relay.send(job())
+        worker.relay.wait(frames.Token)
+        worker.relay.send(frames.Ping())
+        assert worker.relay.wait(frames.Stats).active == 1
+
+
+# The end
+
+
+def test_sigterm_lets_requests_finish_and_takes_nothing_new(tmp_path: Path) -> None:
+    with working(tmp_path) as worker:
+        worker.ready()
+        worker.relay.send(job(max_tokens=100))
+        worker.relay.wait(frames.Token)
+        worker.send(signal.SIGTERM)
+        worker.relay.wait(frames.State, phase="draining")
+        worker.relay.send(job("sim-2"))
+        told = worker.relay.until(frames.Finish)
+        refused = [frame for frame in told if isinstance(frame, frames.Error)]
+        assert [(frame.job_id, frame.code) for frame in refused] == [("sim-2", "draining")]
+        said = worker.relay.wait(frames.Narration, action="stopped")
+        assert said.human == "Stopped after 1 request and 100 tokens"
+        assert worker.wait() == 0
+
+
+def test_at_the_deadline_requests_end_with_a_retryable_error(tmp_path: Path) -> None:
+    with working(tmp_path, relay={"drainSeconds": 1}, tokensPerSecond=10) as worker:
+        worker.ready()
+        worker.relay.send(job(max_tokens=10_000))
+        worker.relay.wait(frames.Token)
+        worker.send(signal.SIGTERM)
+        error = worker.relay.wait(frames.Error)
+        assert (error.code, error.retryable) == ("server_shutdown", True)
+        assert worker.wait() == 0
+
+
+def test_a_killed_supervisor_leaves_no_engine_behind(tmp_path: Path) -> None:
+    with working(tmp_path) as worker:
+        worker.ready()
+        worker.relay.send(job(max_tokens=100_000))
+        worker.relay.wait(frames.Token)
+        engine = psutil.Process(worker.engine_pid())
+        worker.send(signal.SIGKILL)
+        engine.wait(10)
+
+
+def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
+    with working(tmp_path, load=[{"stage": "a", "seconds": 600}]) as worker:
+        worker.relay.meet()
+        worker.relay.wait(frames.Load)
+        worker.send(signal.SIGTERM)
+        assert worker.wait(10) == 0
+
+
+def test_silence_while_loading_is_broken(tmp_path: Path) -> None:
+    with working(
+        tmp_path, load=[{"stage": "thinking"}], faults=[{"kind": "stall", "at": "thinking", "seconds": 6.5}]
+    ) as worker:
+        worker.relay.meet()
+        said = worker.relay.wait(frames.Narration, action="still")
+    assert said.human.startswith("Still thinking: 5")
+
+
+def test_a_worker_without_a_manifest_says_which_variable(tmp_path: Path) -> None:
+    environ = {key: value for key, value in os.environ.items() if key != names.ENV_MANIFEST}
+    done = subprocess.run(
+        [sys.executable, "-m", "rhapsode_worker"], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == names.EXIT_CANNOT_WORK
+    assert done.stderr == "rhapsode-worker: RHAPSODE_MANIFEST is not set: it names the InferenceWorker manifest\n"
