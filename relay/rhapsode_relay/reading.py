@@ -7,6 +7,7 @@ sees a stream without `done` and resumes.
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -21,6 +22,9 @@ HEARTBEAT = b": hb\n"
 NEVER = math.inf
 RETRY = b"retry: 2000\n"
 """Milliseconds until a browser reconnects; rides on the first event, since alone it breaks some SDKs."""
+
+
+_logger = logging.getLogger("rhapsode.relay")
 
 
 class Outlet(Protocol):
@@ -112,7 +116,8 @@ class Reader:
 
     def _end(self) -> None:
         self._live = False
-        self._ended.set_result(None)
+        if not self._ended.done():  # it is, when the client left this very moment
+            self._ended.set_result(None)
 
     def beat(self, now: float, heartbeat_s: float) -> None:
         """Write a heartbeat if it has been silent for so long."""
@@ -202,11 +207,15 @@ class Readers:
                 del self._waiting[correlation_id]
 
     def flush(self) -> None:
-        """Let everyone write who was rung."""
+        """Let everyone write who was rung. One that fails is cut off and harms nobody else."""
         self.collecting = False
         rung, self.rung = self.rung, []
         for reader in rung:
-            reader.flush()
+            try:
+                reader.flush()
+            except Exception:
+                _logger.exception("a reader failed")
+                reader.outlet.abort()
 
     def check_room(self, present: int) -> None:
         """Refuse one reader too many of the same stream."""

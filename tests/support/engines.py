@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from rhapsode_contract import frames
@@ -64,7 +64,7 @@ class Driver:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._count = 0
+        self._futures: list[Future[None]] = []
         try:
             self.engine, self.caps = self._call(self._load())
         except BaseException:
@@ -73,11 +73,11 @@ class Driver:
 
     def start(self, job_id: str = "", **wishes: Any) -> Run:
         """Start a request; its `job_id` is made up if none is given."""
-        self._count += 1
         asked: dict[str, Any] = {"max_tokens": 16, "correlation_id": "c", "temperature": 0.0} | wishes
-        request = frames.Generate(job_id=job_id or f"job-{self._count}", **asked)
+        request = frames.Generate(job_id=job_id or f"job-{len(self._futures)}", **asked)
         run = Run()
         run.future = asyncio.run_coroutine_threadsafe(self._follow(request, run), self._loop)
+        self._futures.append(run.future)
         self._call(asyncio.sleep(0))  # by then the request has taken its first step
         return run
 
@@ -98,9 +98,10 @@ class Driver:
             time.sleep(0.005)
 
     def close(self) -> None:
-        """Close the engine, if it is open."""
+        """Close the engine, if it is open; every request ends by that."""
         if self._thread.is_alive():
             self._call(self.engine.close())
+            assert not wait(self._futures, DEADLINE_S).not_done, "a closed engine leaves nobody waiting"
             self._end_loop()
 
     def _end_loop(self) -> None:

@@ -32,8 +32,10 @@ class Stream:
         body: Any = None,
         headers: dict[str, str] | None = None,
         receive_buffer: int | None = None,
+        chunk: int = 65536,
         timeout: float = 20.0,
     ) -> None:
+        self._chunk = chunk
         self.sock = socket.socket()
         if receive_buffer is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -106,7 +108,7 @@ class Stream:
 
     def _read_head(self) -> None:
         while b"\r\n\r\n" not in self._wire:
-            data = self.sock.recv(65536)
+            data = self.sock.recv(self._chunk)
             if not data:
                 raise ConnectionResetError("the connection closed before an answer")
             self._wire += data
@@ -121,7 +123,7 @@ class Stream:
 
     def _receive(self) -> bool:
         try:
-            data = self.sock.recv(65536)
+            data = self.sock.recv(self._chunk)
         except ConnectionResetError:
             return False
         if not data:
@@ -161,16 +163,17 @@ def _parse(block: bytes) -> Event:
     return Event(fields.get("id", ""), fields.get("event", ""), data, time.monotonic(), block)
 
 
-def ask(port: int, prompt: str = "hello", **wishes: Any) -> Stream:
-    """Ask a relay and return the stream of the answer."""
+def ask(port: int, prompt: str | list[dict[str, str]] = "hello", **wishes: Any) -> Stream:
+    """Ask a relay, with a prompt or with messages, and return the stream of the answer."""
     headers = {"Accept": "text/event-stream"} | wishes.pop("headers", {})
-    return Stream(port, "/v1/inference", method="POST", body={"prompt": prompt} | wishes, headers=headers)
+    question = {"prompt" if isinstance(prompt, str) else "messages": prompt}
+    return Stream(port, "/v1/inference", method="POST", body=question | wishes, headers=headers)
 
 
-def resume(port: int, job_id: str, last_event_id: str = "", query: str = "") -> Stream:
+def resume(port: int, job_id: str, last_event_id: str = "", query: str = "", chunk: int = 65536) -> Stream:
     """Come back to a job."""
     headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
-    return Stream(port, f"/v1/inference/{job_id}/stream{query}", headers=headers)
+    return Stream(port, f"/v1/inference/{job_id}/stream{query}", headers=headers, chunk=chunk)
 
 
 def text_of(events: list[Event]) -> str:

@@ -1,0 +1,121 @@
+"""A real model through the worker, the relay and `ask`: told first, then said token by token, and whole."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import pytest
+
+from support.processes import Play
+from support.streams import actions_of, ask, names_of, text_of
+
+pytestmark = pytest.mark.model
+
+STORY = "Tell me a story about a singer who crossed the sea."
+
+
+def test_narration_comes_before_the_first_token_and_the_text_is_proven(smollm_play: Play) -> None:
+    with ask(smollm_play.port, chat(STORY), max_tokens=60, temperature=0) as stream:
+        events = stream.rest()
+    names = names_of(events)
+    first = names.index("token")
+    assert names[0] == "queued"
+    assert "narration" in names[:first]
+    assert "started" in names[:first]
+    assert names[-2:] == ["end", "done"]
+    assert {"accepted", "tokenized", "inference_start"} <= set(actions_of(events[: names_of_length(events)]))
+    end = events[-2].data
+    text = text_of(events)
+    assert len(text) > 100
+    assert (end["text_len"], end["text_sha256"]) == (len(text), hashlib.sha256(text.encode()).hexdigest())
+    assert end["usage"]["completion_tokens"] == end["tokens_out"]
+
+
+def names_of_length(events: list) -> int:
+    """Return how many events stand before the first token."""
+    return next(at for at, event in enumerate(events) if event.name == "token")
+
+
+def test_tokens_arrive_one_by_one_while_they_are_made(smollm_play: Play) -> None:
+    """ "Streaming" that computes everything first would show all its tokens at one moment, at the end."""
+    with ask(smollm_play.port, chat(STORY), max_tokens=80, temperature=0) as stream:
+        events = stream.rest()
+    arrived = [event.at for event in events if event.name == "token"]
+    made_ms = next(event for event in events if event.name == "end").data["timing"]["decode_ms"]
+    took_ms = (arrived[-1] - arrived[0]) * 1000
+    gaps = [later - earlier for earlier, later in pairwise(arrived)]
+    assert len(arrived) >= 60
+    assert took_ms > 0.8 * made_ms, "the tokens came as fast as they were made, and no faster"
+    assert max(gaps) * 1000 < took_ms / 4, "and not in one heap"
+    assert sum(gap > 0 for gap in gaps) > len(gaps) / 2
+
+
+def test_ask_gives_tokens_to_the_pipe_and_narration_to_the_person(smollm_play: Play) -> None:
+    command = [sys.executable, "-m", "rhapsode", "ask", "--url", smollm_play.url, "--temperature", "0"]
+    with subprocess.Popen(
+        [*command, "--max-tokens", "40", STORY], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first_narration = process.stderr.readline()
+        narrated_at = time.monotonic()
+        first_text = process.stdout.read(1)
+        spoken_at = time.monotonic()
+        text = (first_text + process.stdout.read()).decode()
+        rest = process.stderr.read()
+    assert process.returncode == 0, rest
+    assert narrated_at < spoken_at
+    assert "Accepted" in first_narration.decode()
+    assert b"First token after" in rest
+    with ask(smollm_play.port, chat(STORY), max_tokens=40, temperature=0) as stream:
+        assert text == text_of(stream.rest())
+
+
+def chat(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def test_a_schema_is_kept(smollm_play: Play) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}, "big": {"type": "boolean"}},
+        "required": ["city", "big"],
+        "additionalProperties": False,
+    }
+    with ask(smollm_play.port, chat("Name a city."), json_schema=schema, max_tokens=60, temperature=0) as stream:
+        answer = json.loads(text_of(stream.rest()))
+    assert set(answer) == {"city", "big"}
+    assert isinstance(answer["big"], bool)
+
+
+def test_many_at_once_get_their_own_answers(smollm_play: Play) -> None:
+    """Twelve requests on eight slots: the answers are those of each alone."""
+    prompts = [f"The number after {n} is" for n in range(12)]
+    streams = [ask(smollm_play.port, prompt, max_tokens=8, temperature=0) for prompt in prompts]
+    together = [stream.rest() for stream in streams]
+    for stream in streams:
+        stream.close()
+    assert all(names_of(events)[-2:] == ["end", "done"] for events in together)
+    assert [event.data["job_id"] for events in together for event in events[:1]] == [
+        stream.headers["x-job-id"] for stream in streams
+    ]
+    for events in together:
+        assert {event.data["job_id"] for event in events} == {events[0].data["job_id"]}
+        assert hashlib.sha256(text_of(events).encode()).hexdigest() == events[-2].data["text_sha256"]
+
+
+def test_the_log_tells_every_narration_and_no_text(smollm_play: Play) -> None:
+    with ask(smollm_play.port, "Xylophone quokka", max_tokens=12, temperature=0) as stream:
+        events = stream.rest()
+    job_id = events[0].data["job_id"]
+    told = [event.data["action"] for event in events if event.name == "narration"]
+    smollm_play.wait_record("inference_complete")
+    logged = [record["event"] for record in smollm_play.records if record.get("job_id") == job_id]
+    assert set(told) <= set(logged)
+    assert all(
+        {"timestamp", "level", "component", "event", "worker_id"} <= set(record) for record in smollm_play.records
+    )
+    assert "quokka" not in "".join(smollm_play.lines)
