@@ -101,6 +101,7 @@ class Asking:
         self._text = ""
         self._next = 0
         self._line_open = False
+        self.given_up = False
         self._on_terminal = sys.stdout.isatty()
         self._shared_screen = self._on_terminal and sys.stderr.isatty()
 
@@ -127,6 +128,10 @@ class Asking:
             self._cancel()
             return EXIT_INTERRUPTED
         raise CommandError("the answer ended without an end", EXIT_TRY_LATER)
+
+    def give_up(self) -> None:
+        """Do not connect again: nobody will answer. For other threads."""
+        self.given_up = True
 
     def _take(self, event: events.StreamEvent) -> int | None:
         match event:
@@ -193,6 +198,8 @@ class Asking:
             sys.stdout.flush()
 
     def _cut(self, why: str) -> None:
+        if self.given_up:
+            raise CommandError(why, EXIT_TRY_LATER)
         if self._painter.style != "off":
             self._painter.line(f"{why}; connecting again", actor="ask", level="warn")
 

@@ -16,11 +16,11 @@ def read_manifest(path: Path) -> InferenceWorker:
         raw = path.read_bytes()
         documents = [document for document in yaml.safe_load_all(raw[: MAX_BYTES + 1]) if document is not None]
     except OSError as exc:
-        raise ManifestError([Problem("file", exc.strerror or "cannot be read")]) from exc
+        raise ManifestError([Problem("", exc.strerror or "cannot be read")]) from exc
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        raise ManifestError([Problem("file", f"not YAML: {' '.join(str(exc).split())[:200]}")]) from exc
+        raise ManifestError([Problem("", f"not YAML: {' '.join(str(exc).split())[:200]}")]) from exc
     if len(raw) > MAX_BYTES:
-        raise ManifestError([Problem("file", f"longer than {MAX_BYTES} bytes")])
+        raise ManifestError([Problem("", f"longer than {MAX_BYTES} bytes")])
     if len(documents) != 1:
-        raise ManifestError([Problem("file", f"expected one InferenceWorker, found {len(documents)} documents")])
+        raise ManifestError([Problem("", f"expected one InferenceWorker, found {len(documents)} documents")])
     return decode_manifest(documents[0])

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from rhapsode.asking import Asking, add_wishes, body_of
-from rhapsode.errors import EXIT_FAILED, EXIT_INTERRUPTED, CommandError
+from rhapsode.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TRY_LATER, CommandError
 from rhapsode.log_view import LogView
 from rhapsode.manifest_files import read_manifest
 from rhapsode.painting import Painter
@@ -98,10 +98,11 @@ class Play:
         self._args = args
         self._manifest = manifest
         self._view = view
-        self._painter = painter
         self._url = f"http://{args.host}:{args.port}"
         self._logger = _logger_into(view, manifest.metadata.name)
         self._stop: asyncio.Future[signal.Signals] | None = None
+        self._client = httpx.Client(base_url=self._url, timeout=TIMEOUT)
+        self._asking = Asking(self._client, painter, lifecycle=False)
         environ = self._environ()
         self._processes = [
             Process("relay", "rhapsode_relay", environ, view.line),
@@ -121,6 +122,7 @@ class Play:
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         interrupted = self._stop.done() and self._stop.result() == signal.SIGINT
         sent = signal.SIGTERM if self._stop.done() and not interrupted else signal.SIGINT
+        self._asking.give_up()
         await stop_all(self._processes, sent, self._manifest.spec.relay.drain_seconds)
         await asyncio.gather(*kept, *asked, return_exceptions=True)
         return self._status(kept, asked, interrupted=interrupted)
@@ -160,12 +162,14 @@ class Play:
     async def _ask(self) -> int:
         """Ask the question as soon as the relay listens; it is held, and told, while the model loads."""
         while "relay_start" not in self._view.seen:
+            if self._asking.given_up:
+                raise CommandError("ended before the question could be asked", EXIT_TRY_LATER)
             await asyncio.sleep(0.02)
         return await asyncio.to_thread(self._ask_now)
 
     def _ask_now(self) -> int:
-        with httpx.Client(base_url=self._url, timeout=TIMEOUT) as client:
-            return Asking(client, self._painter, lifecycle=False).ask(body_of(self._args, self._args.ask))
+        with self._client:
+            return self._asking.ask(body_of(self._args, self._args.ask))
 
     def _environ(self) -> dict[str, str]:
         return os.environ | {

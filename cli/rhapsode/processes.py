@@ -36,25 +36,26 @@ class Process:
         self._on_line = on_line
         self._child: asyncio.subprocess.Process | None = None
         self._complaints: deque[str] = deque(maxlen=20)
-        self._stopping = False
+        self._told: signal.Signals | None = None
+        """The signal that asked it to end, if one did."""
 
     async def keep(self, on_death: OnDeath) -> None:
         """Run the process, again and again, until `stop`. Raises CannotWork."""
         pause_s = FIRST_PAUSE_S
-        while not self._stopping:
+        while self._told is None:
             born = time.monotonic()
             status = await self._run_once()
-            if self._stopping:
-                return
             if status == names.EXIT_CANNOT_WORK:
                 raise CannotWork(self._complaints[-1] if self._complaints else "")
+            if self._told is not None:
+                return
             on_death(self.name, self._describe(status))
             pause_s = FIRST_PAUSE_S if time.monotonic() - born > STEADY_S else min(LAST_PAUSE_S, pause_s * 2)
             await asyncio.sleep(pause_s)
 
     def stop(self, sent: signal.Signals) -> None:
         """Ask the process to end, and do not start it again."""
-        self._stopping = True
+        self._told = sent
         if self._child is not None and self._child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._child.send_signal(sent)
@@ -81,6 +82,8 @@ class Process:
             start_new_session=True,
             limit=_LINE_BYTES,
         )
+        if self._told is not None:  # while it was being born
+            self._child.send_signal(self._told)
         assert self._child.stdout is not None
         assert self._child.stderr is not None
         await asyncio.gather(

@@ -22,13 +22,13 @@ _LENIENT = {"Metadata", "Status"}
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong, at `path`."""
+    """One thing that is wrong, at `path`; with the whole, if that is empty."""
 
     path: str
     rule: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.rule}"
+        return f"{self.path}: {self.rule}" if self.path else self.rule
 
 
 class ManifestError(ValueError):

@@ -112,7 +112,7 @@ def _on_signals(loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Event, asyncio
 
     loop.add_signal_handler(signal.SIGTERM, stop, False)
     loop.add_signal_handler(signal.SIGINT, stop, True)
-    watch_lifeline(loop, os.environ, lambda: stop(False))
+    watch_lifeline(loop, os.environ, lambda: stop(True))
     return stopping, hurry
 
 

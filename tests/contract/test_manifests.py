@@ -155,14 +155,14 @@ def test_a_resource_survives_its_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a: [", "file: not YAML"),
-        ("", "file: expected one InferenceWorker, found 0 documents"),
-        ("a: 1\n---\nb: 2\n", "file: expected one InferenceWorker, found 2 documents"),
-        ("\x00", "file: not YAML"),
-        ("a" * (MAX_BYTES + 1), "file: longer than"),
+        ("a: [", "not YAML"),
+        ("", "expected one InferenceWorker, found 0 documents"),
+        ("a: 1\n---\nb: 2\n", "expected one InferenceWorker, found 2 documents"),
+        ("\x00", "not YAML"),
+        ("a" * (MAX_BYTES + 1), "longer than"),
         ("&a [*a]", "manifest: expected a mapping"),
         ("- 1", "manifest: expected a mapping, got [1]"),
-        ("!!python/object:os.system {}", "file: not YAML"),
+        ("!!python/object:os.system {}", "not YAML"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -174,7 +174,7 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, content: str, mes
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="file: No such file or directory"):
+    with pytest.raises(ManifestError, match="No such file or directory"):
         read_manifest(tmp_path / "none.yaml")
 
 

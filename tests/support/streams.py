@@ -40,7 +40,11 @@ class Stream:
         if receive_buffer is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(timeout)
-        self.sock.connect(("127.0.0.1", port))
+        try:
+            self.sock.connect(("127.0.0.1", port))
+        except OSError:
+            self.sock.close()
+            raise
         payload = b"" if body is None else json.dumps(body).encode()
         head = {"Host": "test", "Content-Length": str(len(payload))} | (headers or {})
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), "", ""]
@@ -53,7 +57,11 @@ class Stream:
         self.headers: dict[str, str] = {}
         self.ended = False
         """Whether the body came to its proper end."""
-        self._read_head()
+        try:
+            self._read_head()
+        except BaseException:
+            self.sock.close()
+            raise
 
     def events(self) -> Iterator[Event]:
         """Yield events until the body ends or the connection breaks."""

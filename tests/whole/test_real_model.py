@@ -5,11 +5,11 @@ import json
 import subprocess
 import sys
 import time
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import pytest
 
-from support.processes import Play
+from support.processes import Play, wait_until
 from support.streams import actions_of, ask, names_of, text_of
 
 pytestmark = pytest.mark.model
@@ -22,21 +22,17 @@ def test_narration_comes_before_the_first_token_and_the_text_is_proven(smollm_pl
         events = stream.rest()
     names = names_of(events)
     first = names.index("token")
+    before_tokens = list(takewhile(lambda event: event.name != "token", events))
     assert names[0] == "queued"
     assert "narration" in names[:first]
     assert "started" in names[:first]
     assert names[-2:] == ["end", "done"]
-    assert {"accepted", "tokenized", "inference_start"} <= set(actions_of(events[: names_of_length(events)]))
+    assert {"accepted", "tokenized", "inference_start"} <= set(actions_of(before_tokens))
     end = events[-2].data
     text = text_of(events)
     assert len(text) > 100
     assert (end["text_len"], end["text_sha256"]) == (len(text), hashlib.sha256(text.encode()).hexdigest())
     assert end["usage"]["completion_tokens"] == end["tokens_out"]
-
-
-def names_of_length(events: list) -> int:
-    """Return how many events stand before the first token."""
-    return next(at for at, event in enumerate(events) if event.name == "token")
 
 
 def test_tokens_arrive_one_by_one_while_they_are_made(smollm_play: Play) -> None:
@@ -111,10 +107,13 @@ def test_the_log_tells_every_narration_and_no_text(smollm_play: Play) -> None:
     with ask(smollm_play.port, "Xylophone quokka", max_tokens=12, temperature=0) as stream:
         events = stream.rest()
     job_id = events[0].data["job_id"]
-    told = [event.data["action"] for event in events if event.name == "narration"]
-    smollm_play.wait_record("inference_complete")
-    logged = [record["event"] for record in smollm_play.records if record.get("job_id") == job_id]
-    assert set(told) <= set(logged)
+    told = set(actions_of(events))
+    assert "inference_complete" in told
+
+    def all_logged() -> bool:
+        return told <= {record["event"] for record in smollm_play.records if record.get("job_id") == job_id}
+
+    wait_until(all_logged, "each narration has its record")
     assert all(
         {"timestamp", "level", "component", "event", "worker_id"} <= set(record) for record in smollm_play.records
     )

@@ -38,7 +38,7 @@ async def _run(settings: WorkerSettings) -> int:
 
     loop.add_signal_handler(signal.SIGTERM, stop, False)
     loop.add_signal_handler(signal.SIGINT, stop, True)
-    watch_lifeline(loop, os.environ, lambda: stop(False))
+    watch_lifeline(loop, os.environ, lambda: stop(True))
     return await Supervisor(settings, log_to_stdout("worker", settings.worker_id)).run(stopping, hurry)
 
 

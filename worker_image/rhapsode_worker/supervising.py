@@ -14,7 +14,7 @@ from rhapsode_contract import frames, names
 from rhapsode_contract.catalogue import narrate
 from rhapsode_worker.devices import Devices, probe_devices, vram_words
 from rhapsode_worker.engine_process import Ending, EngineProcess
-from rhapsode_worker.engines import ENGINES, LoadPlan
+from rhapsode_worker.engines import ENGINES, LoadPlan, find_engine
 from rhapsode_worker.errors import LoadError
 from rhapsode_worker.history import remember_times, usual_times
 from rhapsode_worker.ledger import Ledger
@@ -116,6 +116,7 @@ class Supervisor:
 
     async def _prepare(self) -> str:
         self._voice.begin_load(usual_times(self.settings.cache, self._load_key()))
+        find_engine(self._engine_name)  # nothing is fetched for an engine that is not here
         if self._engine_name == "Simulator":
             return ""
         return str((await prepare_model(self.settings, self._voice)).path)

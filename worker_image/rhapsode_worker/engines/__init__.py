@@ -83,15 +83,20 @@ ENGINES = {
 }
 
 
-def make_engine(name: str) -> Engine:
-    """Return an engine that has loaded nothing yet. Importing it may take long. Raises LoadError."""
+def find_engine(name: str) -> tuple[str, str]:
+    """Return the module and the class of an engine, without importing it. Raises LoadError."""
     if name not in ENGINES:
         raise LoadError(
             "EngineNotInstalled",
             f"engine {name} is not part of this version",
             f"Set spec.engine.name to one of {', '.join(ENGINES)}.",
         )
-    module, kind = ENGINES[name]
+    return ENGINES[name]
+
+
+def make_engine(name: str) -> Engine:
+    """Return an engine that has loaded nothing yet. Importing it may take long. Raises LoadError."""
+    module, kind = find_engine(name)
     try:
         engine: Engine = getattr(importlib.import_module(module), kind)()
     except ImportError as exc:

@@ -1,0 +1,224 @@
+"""`rhapsode play` as a person starts it: with every example, with mistakes, on a terminal and in a pipe."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rhapsode_worker.engines.simulating import simulated_text
+from support.documents import ROOT
+from support.models import smollm
+from support.processes import free_port, manifest, playing
+from support.streams import ask
+
+PLAY = [sys.executable, "-m", "rhapsode", "play"]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+
+
+def play(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    ports = ["--port", str(free_port()), "--admin-port", str(free_port())]
+    return subprocess.run(
+        [*PLAY, *ports, *map(str, args)], capture_output=True, text=True, timeout=120, check=False, **options
+    )
+
+
+def written(folder: Path, resource: Any) -> Path:
+    path = folder / "worker.yaml"
+    path.write_text(resource if isinstance(resource, str) else yaml.safe_dump(resource))
+    return path
+
+
+# What works
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_plays_and_answers(example: Path) -> None:
+    smollm()
+    done = play(example, "--ask", "Say hello.", "--max-tokens", "20", "--temperature", "0")
+    assert (done.returncode, len(done.stdout) > 1) == (0, True), done.stderr
+    assert "Ready after" in done.stderr
+    assert "First token after" in done.stderr
+
+
+def test_there_are_examples() -> None:
+    assert {"simulator", "smollm"} <= {path.stem for path in EXAMPLES}
+
+
+def test_ask_gives_the_answer_alone_to_a_pipe(tmp_path: Path) -> None:
+    done = play(written(tmp_path, manifest()), "--ask", "hello", "--seed", "7", "--max-tokens", "9")
+    assert (done.returncode, done.stdout) == (0, simulated_text(7, "user: hello", 9))
+    assert done.stderr.index("Ready after") < done.stderr.index("First token after")
+    assert not any(line.startswith("{") for line in done.stderr.splitlines())
+
+
+def test_the_words_of_the_manifest_or_of_the_person(tmp_path: Path) -> None:
+    path = written(tmp_path, manifest(narration="cute"))
+    assert "The hall is open ✨" in play(path, "--ask", "x", "--max-tokens", "3").stderr
+    assert "After" in play(path, "--ask", "x", "--max-tokens", "3", "--narration", "story").stderr
+    assert play(path, "--ask", "x", "--max-tokens", "3", "--narration", "off").stderr == ""
+
+
+def test_a_pipe_gets_json_lines_and_nothing_else() -> None:
+    with playing() as running:
+        running.wait_ready()
+        with ask(running.port, "secret words", max_tokens=5) as stream:
+            stream.rest()
+        running.wait_record("inference_complete")
+        running.send(signal.SIGTERM)
+        assert running.wait() == 0
+        records = [json.loads(line) for line in running.lines]
+    assert [record["event"] for record in records[:1]] == ["play_start"]
+    assert {"play", "relay", "worker"} <= {record["component"] for record in records}
+    assert all(
+        {"timestamp", "level", "component", "event", "worker_id", "message"} <= record.keys() for record in records
+    )
+    assert "secret" not in "".join(running.lines)
+    assert running.errors == []
+
+
+def test_a_terminal_gets_sentences(tmp_path: Path) -> None:
+    with on_terminal(written(tmp_path, manifest())) as (process, screen):
+        shown = read_until(screen, "Ready after")
+        process.send_signal(signal.SIGINT)
+        shown += read_until(screen, "Stopped after")
+        assert process.wait(20) == 130
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert "supervisor" in plain
+    assert "Playing sim at http://127.0.0.1:" in plain
+    assert '{"timestamp"' not in plain
+
+
+@contextlib.contextmanager
+def on_terminal(path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Play on a terminal of a hundred columns."""
+    screen, end = pty.openpty()
+    environ = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"}
+    command = [*PLAY, str(path), "--port", "0", "--admin-port", "0"]
+    process = subprocess.Popen(command, stdin=end, stdout=end, stderr=end, env=environ, start_new_session=True)
+    os.close(end)
+    try:
+        yield process, screen
+    finally:
+        process.kill()
+        process.wait()
+        os.close(screen)
+
+
+def read_until(screen: int, words: str, seconds: float = 20.0) -> str:
+    shown, deadline = "", time.monotonic() + seconds
+    while words not in shown:
+        assert time.monotonic() < deadline, f"{words!r} is not shown: {shown}"
+        if select.select([screen], [], [], 0.1)[0]:
+            with contextlib.suppress(OSError):
+                shown += os.read(screen, 65536).decode(errors="replace")
+    return shown
+
+
+# What cannot work
+
+
+def with_spec(**changes: Any) -> dict[str, Any]:
+    resource = manifest()
+    for path, value in changes.items():
+        *folders, last = path.split("__")
+        place = resource["spec"]
+        for folder in folders:
+            place = place[folder]
+        place[last] = value
+    return resource
+
+
+@pytest.mark.parametrize(
+    ("resource", "words"),
+    [
+        (with_spec(engine__maxSequences=0), "spec.engine.maxSequences: expected 1..1024, got 0"),
+        (with_spec(engine__maxSequence=3), "spec.engine.maxSequence: unknown field; did you mean maxSequences?"),
+        (with_spec(model__source="http://x"), "spec.model.source: expected builtin://NAME"),
+        ("", "expected one InferenceWorker, found 0 documents"),
+        ("a: [", "not YAML"),
+        ("a: 1\na: 2\n", "a"),
+    ],
+    ids=["bound", "typo", "source", "empty", "broken", "twice"],
+)
+def test_a_manifest_that_is_wrong_is_one_line_with_its_path_and_rule(
+    tmp_path: Path, resource: Any, words: str
+) -> None:
+    done = play(written(tmp_path, resource))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"rhapsode: {tmp_path}/worker.yaml: ")
+    assert words in done.stderr
+
+
+def test_a_manifest_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    done = play(tmp_path / "none.yaml")
+    assert (done.returncode, done.stderr) == (1, f"rhapsode: {tmp_path}/none.yaml: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    ("resource", "words"),
+    [
+        (with_spec(model__source="builtin://gpt-9", engine__name="OpenVINO"), ["gpt-9", "builtin://smollm2-135m"]),
+        (with_spec(model__source="file:///no/model.gguf", engine__name="OpenVINO"), ["/no/model.gguf", "spec.model"]),
+        (with_spec(engine__options={"speed": 3}), ["spec.engine.options", "speed", "docs/engines.md"]),
+        (
+            with_spec(engine__options={"load": [{"stage": "a"}], "faults": [{"kind": "oom", "at": "a"}]}),
+            ["out of memory", "Lower"],
+        ),
+        (with_spec(engine__name="TensorRTLLM"), ["TensorRTLLM", "spec.engine.name", "OpenVINO"]),
+    ],
+    ids=["builtin", "file", "option", "oom", "trtllm"],
+)
+def test_a_load_that_cannot_work_ends_with_why_and_what_to_do(
+    tmp_path: Path, resource: dict[str, Any], words: list[str]
+) -> None:
+    done = play(written(tmp_path, resource))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()
+    assert len(last) == 1, done.stderr
+    assert last[0].startswith("rhapsode: Could not load ")
+    for word in words:
+        assert word in last[0]
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_question_to_a_load_that_cannot_work_ends_the_same_way(tmp_path: Path) -> None:
+    done = play(written(tmp_path, with_spec(engine__options={"speed": 3})), "--ask", "hello")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "speed" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [*PLAY, str(written(tmp_path, manifest())), "--port", str(port)],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"rhapsode: port {port} of 127.0.0.1: Address already in use; choose another with --port and --admin-port\n"
+    )
+
+
+@pytest.mark.parametrize("port", ["70000", "-1", "eighty"])
+def test_a_port_that_is_none_is_one_line(tmp_path: Path, port: str) -> None:
+    command = [*PLAY, str(written(tmp_path, manifest())), "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
