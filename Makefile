@@ -44,7 +44,8 @@ lock: $(STAMP) ## pin the requirement files again, from pyproject.toml
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { sh scripts/find-python >/dev/null; exit 1; }
 	@echo "· making $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -c '' 2>/dev/null || rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@echo "· installing $$(grep -c '^[a-z0-9]' requirements/dev.txt) pinned packages (a minute or two)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -165,6 +165,6 @@ backend b
             yield Peer("HAProxy", str(port), "http", str(folder / "up.sock"), process)
 
 
-def installed() -> list[object]:
-    """Return the peers that this machine has, ours first."""
+def installed() -> list[Callable[[], contextlib.AbstractContextManager[Peer]]]:
+    """Return ours and the proxies that this machine has."""
     return [relay, *(peer for name, peer in (("nginx", nginx), ("haproxy", haproxy)) if shutil.which(name))]

@@ -46,8 +46,12 @@ def narrate(
         cute=clean(fill(entry.cute, fields)),
         story=clean(fill(entry.story, fields)),
         target=clean(str(fields.get(entry.target, ""))) if entry.target else "",
-        progress=None if progress is None else min(max(progress, 0.0), 1.0),
-        fields={name: value for name, value in fields.items() if value is not None},
+        progress=None if progress is None else round(min(max(progress, 0.0), 1.0), 4),
+        fields={
+            name: round(value, 4) if isinstance(value, float) else value
+            for name, value in fields.items()
+            if value is not None
+        },
         job_id=job_id,
     )
 
@@ -214,7 +218,7 @@ _REQUEST = (
     ),
     _request(
         "prefix_reused", "engine", "Reused {cached} of {tokens} prompt tokens from the cache",
-        "I remember the first {cached} 🧠", "The first {cached} pieces were old acquaintances.",
+        "I remember {cached} of them 🧠", "{cached} of {tokens} piece{tokens:s} were old acquaintances.",
     ),
     _request(
         "inference_start", "engine",

@@ -1,90 +1,20 @@
-"""The worker as a process, with the real engine process and the simulator. The test plays the relay.
+"""The worker as a process, with the real engine process and the simulator: how it starts, fails and goes on."""
 
-What is tried: every way in which the engine, the relay or the supervisor itself can go away, and what is told.
-"""
-
-import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from rhapsode_contract import frames, names
 from rhapsode_worker.engines.simulating import simulated_text
-from rhapsode_worker.joining import text_in, tokens_in
-from support.fake_relay import FakeRelay
-from support.processes import Running, manifest, wait_until
-
-
-class Worker(Running):
-    """A worker process and the relay that the test plays for it."""
-
-    def __init__(self, folder: Path, resource: dict[str, Any], **environ: str) -> None:
-        path = folder / "manifest.json"
-        path.write_text(json.dumps(resource))
-        self.relay = FakeRelay(folder / "worker.sock")
-        defaults = {
-            names.ENV_MANIFEST: str(path),
-            names.ENV_SOCKET: str(self.relay.path),
-            names.ENV_CACHE: str(folder / "cache"),
-        }
-        super().__init__([sys.executable, "-m", "rhapsode_worker"], defaults | environ)
-
-    def engine_pid(self) -> int:
-        """Return the process of the engine."""
-        children = psutil.Process(self.pid).children()
-        found: int = wait_until(
-            lambda: next((one.pid for one in children if "rhapsode_worker.child" in one.cmdline()), 0),
-            "the engine runs",
-        )
-        return found
-
-    def ready(self) -> None:
-        self.relay.meet()
-        self.relay.wait(frames.State, phase="ready")
-
-    def close(self) -> None:
-        self.relay.die()
-        super().close()
-
-
-@contextlib.contextmanager
-def working(tmp_path: Path, relay: dict[str, Any] | None = None, **options: Any) -> Iterator[Worker]:
-    """A worker that plays a script."""
-    options = {"load": [], "tokensPerSecond": 100} | options
-    worker = Worker(tmp_path, manifest(engine={"options": options}, **(relay or {})))
-    try:
-        yield worker
-    finally:
-        worker.close()
-
-
-def job(job_id: str = "sim-1", **wishes: Any) -> frames.Generate:
-    defaults: dict[str, Any] = {
-        "max_tokens": 10,
-        "correlation_id": "req-1",
-        "prompt": "hello",
-        "seed": 7,
-        "meta": {"k": 1},
-    }
-    return frames.Generate(job_id=job_id, **(defaults | wishes))
-
-
-def text_of(told: list[frames.WorkerFrame]) -> str:
-    return "".join(text_in(frame) for frame in told if isinstance(frame, frames.Token))
-
-
-def actions(told: list[frames.WorkerFrame]) -> list[str]:
-    return [frame.action for frame in told if isinstance(frame, frames.Narration)]
+from support.processes import manifest
+from support.worker_process import Worker, actions, job, text_of, working
 
 
 def test_it_speaks_within_a_second_and_tells_its_whole_start(tmp_path: Path) -> None:
@@ -300,124 +230,6 @@ def test_an_error_of_one_request_is_its_own(tmp_path: Path) -> None:
             False,
         )
         assert worker.relay.wait(frames.Finish).job_id == "sim-2"
-
-
-# The relay goes away
-
-
-def test_without_a_relay_the_engine_goes_on_and_the_next_relay_gets_it_all(tmp_path: Path) -> None:
-    with working(tmp_path, tokensPerSecond=200) as worker:
-        worker.ready()
-        worker.relay.send(job(max_tokens=300))
-        before = worker.relay.wait(frames.Token)
-        worker.relay.die()
-        worker.wait_record("relay_lost")
-        time.sleep(0.5)
-        hello = worker.relay.meet()
-        held = hello.jobs[0]
-        assert (held.job_id, held.meta) == ("sim-1", {"k": 1})
-        assert held.tokens > before.i + 1, "it went on meanwhile"
-        told = worker.relay.until(frames.Finish)
-        at = held.tokens
-        for frame in told:
-            if isinstance(frame, frames.Token):
-                assert frame.i == at
-                at += tokens_in(frame)
-        assert held.text + text_of(told) == simulated_text(7, "hello", 300)
-        assert any(isinstance(frame, frames.Prefill) for frame in told)
-
-
-def test_a_job_that_ended_while_there_was_no_relay_ends_for_the_next_one(tmp_path: Path) -> None:
-    with working(tmp_path) as worker:
-        worker.ready()
-        worker.relay.send(job(max_tokens=20))
-        worker.relay.wait(frames.Token)
-        worker.relay.die()
-        worker.wait_record("inference_complete")
-        hello = worker.relay.meet()
-        told = worker.relay.until(frames.Finish)
-        assert hello.jobs[0].text + text_of(told) == simulated_text(7, "hello", 20)
-        worker.relay.send(frames.Cancel(job_id="sim-1"))  # the relay needs no more of it
-        time.sleep(0.2)
-        worker.relay.die()
-        assert worker.relay.meet().jobs == []
-
-
-def test_what_was_said_before_a_relay_came_is_told_with_its_time(tmp_path: Path) -> None:
-    with working(tmp_path) as worker:
-        worker.wait_record("ready")
-        worker.relay.meet()
-        told = worker.relay.until(frames.State, phase="ready")
-    past = [frame for frame in told if isinstance(frame, frames.Narration)]
-    assert past[0].action == "start"
-    assert all(frame.ts for frame in past)
-
-
-def test_a_relay_that_reads_slowly_loses_no_token(tmp_path: Path) -> None:
-    with working(tmp_path, tokensPerSecond=0) as worker:
-        worker.ready()
-        worker.relay.send(job(max_tokens=60_000))
-        time.sleep(1.5)  # the socket's buffers are full long before
-        told = worker.relay.until(frames.Finish)
-    assert text_of(told) == simulated_text(7, "hello", 60_000)
-    assert any(frame.ts for frame in told if isinstance(frame, frames.Token)), "adjacent tokens were joined"
-
-
-def test_a_ping_is_answered(tmp_path: Path) -> None:
-    with working(tmp_path, tokensPerSecond=5) as worker:
-        worker.ready()
-        worker.relay.send(job())
-        worker.relay.wait(frames.Token)
-        worker.relay.send(frames.Ping())
-        assert worker.relay.wait(frames.Stats).active == 1
-
-
-# The end
-
-
-def test_sigterm_lets_requests_finish_and_takes_nothing_new(tmp_path: Path) -> None:
-    with working(tmp_path) as worker:
-        worker.ready()
-        worker.relay.send(job(max_tokens=100))
-        worker.relay.wait(frames.Token)
-        worker.send(signal.SIGTERM)
-        worker.relay.wait(frames.State, phase="draining")
-        worker.relay.send(job("sim-2"))
-        told = worker.relay.until(frames.Finish)
-        refused = [frame for frame in told if isinstance(frame, frames.Error)]
-        assert [(frame.job_id, frame.code) for frame in refused] == [("sim-2", "draining")]
-        said = worker.relay.wait(frames.Narration, action="stopped")
-        assert said.human == "Stopped after 1 request and 100 tokens"
-        assert worker.wait() == 0
-
-
-def test_at_the_deadline_requests_end_with_a_retryable_error(tmp_path: Path) -> None:
-    with working(tmp_path, relay={"drainSeconds": 1}, tokensPerSecond=10) as worker:
-        worker.ready()
-        worker.relay.send(job(max_tokens=10_000))
-        worker.relay.wait(frames.Token)
-        worker.send(signal.SIGTERM)
-        error = worker.relay.wait(frames.Error)
-        assert (error.code, error.retryable) == ("server_shutdown", True)
-        assert worker.wait() == 0
-
-
-def test_a_killed_supervisor_leaves_no_engine_behind(tmp_path: Path) -> None:
-    with working(tmp_path) as worker:
-        worker.ready()
-        worker.relay.send(job(max_tokens=100_000))
-        worker.relay.wait(frames.Token)
-        engine = psutil.Process(worker.engine_pid())
-        worker.send(signal.SIGKILL)
-        engine.wait(10)
-
-
-def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
-    with working(tmp_path, load=[{"stage": "a", "seconds": 600}]) as worker:
-        worker.relay.meet()
-        worker.relay.wait(frames.Load)
-        worker.send(signal.SIGTERM)
-        assert worker.wait(10) == 0
 
 
 def test_silence_while_loading_is_broken(tmp_path: Path) -> None:

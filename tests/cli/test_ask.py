@@ -1,42 +1,16 @@
-"""`rhapsode ask` and `rhapsode watch` against a real relay; the test plays the worker, and cuts connections."""
+"""`rhapsode ask` against a real relay; the test plays the worker, and cuts connections."""
 
-import os
-import pty
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rhapsode_contract import frames
+from support.commands import Command
 from support.fake_worker import FakeWorker
-from support.processes import Relay, free_port, manifest, running_relay, wait_until
-
-
-class Command:
-    """A running `rhapsode` command."""
-
-    def __init__(self, *args: str, stdin: str | None = None) -> None:
-        command = [sys.executable, "-m", "rhapsode", *args]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        if stdin is not None:
-            assert self.process.stdin is not None
-            self.process.stdin.write(stdin)
-            self.process.stdin.close()
-            self.process.stdin = None
-
-    def done(self, seconds: float = 20) -> tuple[int, str, str]:
-        """Return status, standard output and standard error."""
-        out, err = self.process.communicate(timeout=seconds)
-        return self.process.returncode, out, err
+from support.processes import Relay, free_port, manifest, running_relay
 
 
 def ask(relay: Relay, *args: str, stdin: str | None = None) -> Command:
@@ -247,122 +221,3 @@ def test_text_that_is_not_what_was_sent_is_noticed() -> None:
     server.close()
     assert (status, out) == (3, "tampered")
     assert err == "rhapsode: the text is not what was sent: 8 characters of 8\n"
-
-
-# watch
-
-
-def test_watch_tells_a_load_in_plain_lines_and_ends_when_it_is_ready(relay: Relay) -> None:
-    command = Command("watch", "--url", relay.url, "--until-ready")
-    wait_until(lambda: relay.metric("rhapsode_relay_readers") == 1, "watch is there")
-    with FakeWorker(relay.socket, ready=False) as worker:
-        worker.send(frames.State(phase="loading"))
-        for progress in (0.1, 0.5, 1.0):
-            worker.send(
-                frames.Narration(human=f"Loading weights: {progress:.0%}", action="weights_load", progress=progress)
-            )
-        worker.send(frames.Narration(human="Mind the gap", level="warn"), frames.State(phase="ready"))
-        status, out, err = command.done()
-    assert (status, err) == (0, "")
-    for line in ("· Loading weights: 10%\n", "· Loading weights: 100%\n", "! Mind the gap\n"):
-        assert line in out
-
-
-def test_watch_says_when_it_will_never_be_ready(relay: Relay) -> None:
-    command = Command("watch", "--url", relay.url, "--until-ready")
-    wait_until(lambda: relay.metric("rhapsode_relay_readers") == 1, "watch is there")
-    with FakeWorker(relay.socket, ready=False) as worker:
-        worker.send(
-            frames.Narration(human="Could not load: no file. Fix it.", level="error"), frames.State(phase="failed")
-        )
-        status, out, _ = command.done()
-    assert status == 1
-    assert "! Could not load: no file. Fix it.\n" in out
-
-
-def test_watch_goes_on_across_a_restart_of_the_relay(tmp_path: Path) -> None:
-    ports = free_port(), free_port()
-    first = Relay(manifest(), tmp_path, *ports)
-    command = Command("watch", "--url", first.url)
-    wait_until(lambda: first.metric("rhapsode_relay_readers") == 1, "watch is there")
-    first.send(signal.SIGKILL)
-    first.close()
-    second = Relay(manifest(), tmp_path, *ports)
-    try:
-        with FakeWorker(second.socket) as worker:
-            worker.send(frames.Narration(human="Here again"))
-            wait_until(lambda: second.metric("rhapsode_relay_readers") == 1, "watch is back")
-            time.sleep(0.3)
-        command.process.send_signal(signal.SIGINT)
-        status, out, _ = command.done()
-    finally:
-        second.close()
-    assert status == 130
-    assert "connecting again" in out
-    assert "· Here again\n" in out
-
-
-def screen_of(*args: str, until: str, act: Any = None) -> str:
-    """Return what a terminal shows while a command runs, up to some words."""
-    master, slave = pty.openpty()
-    environ = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rhapsode", *args], stdin=slave, stdout=slave, stderr=slave, env=environ
-    )
-    os.close(slave)
-    shown = b""
-    try:
-        if act is not None:
-            act()
-        deadline = time.monotonic() + 20
-        while until.encode() not in shown:
-            assert time.monotonic() < deadline, shown.decode(errors="replace")
-            try:
-                shown += os.read(master, 65536)
-            except OSError:
-                break
-    finally:
-        process.terminate()
-        process.wait()
-        os.close(master)
-    return shown.decode(errors="replace")
-
-
-def test_on_a_terminal_a_bar_shows_how_far_it_is(relay: Relay) -> None:
-    with FakeWorker(relay.socket, ready=False) as worker:
-
-        def load() -> None:
-            wait_until(lambda: relay.metric("rhapsode_relay_readers") == 1, "watch is there")
-            worker.send(frames.State(phase="loading"), frames.Load(stage="loading weights", percent=44.0, eta_s=12.0))
-
-        shown = screen_of("watch", "--url", relay.url, until="about 12 s left", act=load)
-    assert "loading weights" in shown
-    assert "44 %" in shown
-
-
-def test_on_a_terminal_an_answer_and_its_narration_do_not_run_into_each_other(
-    relay: Relay, worker: FakeWorker
-) -> None:
-    def answer() -> None:
-        job = worker.begin()
-        worker.speak(job, "the ans")
-        worker.send(frames.Narration(human="1 token so far", action="tokens", job_id=job.job_id))
-        worker.speak(job, "wer", start=1)
-        worker.send(frames.Narration(human="All said", action="inference_complete", job_id=job.job_id))
-        worker.finish(job, 2)
-
-    shown = screen_of("ask", "--url", relay.url, "x", until="All said", act=answer)
-    assert "the answer\r\n" in shown, "progress of tokens does not stand in the middle of the answer"
-
-
-@pytest.mark.parametrize("command", [[], ["play"], ["ask"], ["watch"], ["narrate"]])
-def test_help_has_examples(command: list[str]) -> None:
-    status, out, _ = Command(*command, "--help").done()
-    assert status == 0
-    assert "examples:\n  " in out
-
-
-def test_no_command_is_a_usage_error() -> None:
-    status, _, err = Command().done()
-    assert status == 2
-    assert "usage: rhapsode" in err
