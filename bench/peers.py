@@ -149,6 +149,7 @@ def haproxy() -> Iterator[Peer]:
   maxconn 8192
 defaults
   mode http
+  option http-no-delay
   timeout connect 5s
   timeout client 600s
   timeout server 600s

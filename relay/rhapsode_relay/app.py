@@ -38,6 +38,16 @@ def create_app(house: Conductor, readers: Readers, finder: JobFinder) -> Quart:
         job, _ = await desk.accept()
         return desk.stream(job)
 
+    @app.get("/v1/models")
+    async def models() -> Response:
+        model = {"id": house.settings.model, "object": "model", "created": 0, "owned_by": "rhapsode"}
+        return json_answer({"object": "list", "data": [model]})
+
+    _add_job_routes(app, desk, house, finder)
+    return app
+
+
+def _add_job_routes(app: Quart, desk: "_Desk", house: Conductor, finder: JobFinder) -> None:
     @app.get("/v1/inference/<job_id>/stream")
     async def stream(job_id: str) -> Response:
         return desk.stream(await finder.find(job_id, request.headers.get("Last-Event-ID")))
@@ -55,13 +65,6 @@ def create_app(house: Conductor, readers: Readers, finder: JobFinder) -> Quart:
     @app.get("/v1/correlations/<wanted>/stream")
     async def correlate(wanted: str) -> Response:
         return desk.stream_correlation(wanted)
-
-    @app.get("/v1/models")
-    async def models() -> Response:
-        model = {"id": house.settings.model, "object": "model", "created": 0, "owned_by": "rhapsode"}
-        return json_answer({"object": "list", "data": [model]})
-
-    return app
 
 
 class _Desk:
