@@ -22,6 +22,10 @@ from rhapsode_worker.engines import Finished, Prefilled, Step
 from rhapsode_worker.engines.openvino_schemas import last_words
 from rhapsode_worker.errors import RequestError
 
+_TURNS = 4
+"""Turns of the event loop from a step in a queue to its frame in the pipe."""
+_PASS_ON_S = 0.005
+
 
 class Ticket:
     """One request, seen from both threads. `steps` belongs to the event loop, all else to the stepper."""
@@ -53,6 +57,7 @@ class Stepper:
         self._active: list[Ticket] = []
         self._ready: list[tuple[Ticket, Step | Exception]] = []
         self._stopping = False
+        self._passed_on = threading.Event()
         self._thread = threading.Thread(target=self._run, name="openvino", daemon=True)
 
     # Called from the event loop
@@ -198,14 +203,27 @@ class Stepper:
         self._ready.append((ticket, last))
 
     def _hand_out(self) -> None:
+        """Give the event loop what is ready, and the time to pass it on.
+
+        The next step would hold the interpreter's lock from its beginning to its end, and what this one made
+        would leave a whole step late.
+        """
         if self._ready:
             ready, self._ready = self._ready, []
-            self._loop.call_soon_threadsafe(_deliver, ready)
+            self._passed_on.clear()
+            self._loop.call_soon_threadsafe(self._deliver, ready)
+            self._passed_on.wait(_PASS_ON_S)
 
+    def _deliver(self, ready: list[tuple[Ticket, Step | Exception]]) -> None:
+        for ticket, step in ready:
+            ticket.steps.put_nowait(step)
+        self._turn(_TURNS)
 
-def _deliver(ready: list[tuple[Ticket, Step | Exception]]) -> None:
-    for ticket, step in ready:
-        ticket.steps.put_nowait(step)
+    def _turn(self, left: int) -> None:
+        if left:
+            self._loop.call_soon(self._turn, left - 1)
+        else:
+            self._passed_on.set()
 
 
 def _generation_config(config: Any, request: frames.Generate, room: int) -> Any:
