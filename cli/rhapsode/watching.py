@@ -88,6 +88,12 @@ class Watching:
             case events.Worker():
                 self._style = self._style or event.style
                 self._met = True
+                if self._until_ready and event.narration is not None:  # else a ready worker would be met in silence
+                    last = event.narration
+                    told = events.Narration(
+                        seq=0, actor="", action=last.action, human=last.human, level="info", ts=last.ts
+                    )
+                    self._screen.narrate(told, "human")
                 return event.phase
             case events.Narration():
                 self._screen.narrate(event, self._style or "human")
