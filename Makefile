@@ -3,7 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTHON ?= $(shell sh scripts/find-python)
+PYTHON ?= $(shell sh scripts/find-python 2>/dev/null)
 QUESTION ?= Why is the sky blue? Answer in one sentence.
 
 .DEFAULT_GOAL := help
