@@ -1,0 +1,1 @@
+"""The operator: an InferenceWorker becomes pods, and its status tells the truth."""
