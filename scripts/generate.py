@@ -1,20 +1,21 @@
-"""Write the reference pages that are made from the code: `docs/narration.md` and `docs/manifest.md`.
+"""Write what is made from the code: `docs/narration.md`, `docs/inferenceworker.md`, `crds/` and `deploy/role.yaml`.
 
 Run by `make generate`; `.ci/run` fails when the result differs from what is committed.
 """
 
-import json
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from msgspec import inspect
+import yaml
 
 from rhapsode_contract.catalogue import CATALOGUE, Entry
-from rhapsode_contract.resources import InferenceWorker
+from rhapsode_contract.schemas import custom_resource_definition
 
-DOCS = Path(__file__).parent.parent / "docs"
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from scripts.resource_page import resource_page
+
+ROOT = Path(__file__).parent.parent
 MADE = "<!-- Made by `make generate`; edit the code that it names, not this page. -->\n"
 
 NARRATION_HEAD = f"""{MADE}
@@ -37,17 +38,7 @@ REQUEST_HEAD = """
 
 To standard output and to that request's readers.
 """
-MANIFEST_HEAD = f"""{MADE}
-# The manifest
-
-Every field of `spec`, from the types in [resources.py](../contract/rhapsode_contract/resources.py). A field that
-is not here is refused with its path: `spec.engine.maxSequence: unknown field; did you mean maxSequences?`
-
-The engines' own `options` are in [engines.md](engines.md). Working manifests are in [examples](../examples).
-
-| field | type | default | what |
-|---|---|---|---|
-"""
+CRD_HEAD = "# Made by `make generate` from contract/rhapsode_contract/resources.py; edit that.\n"
 
 
 def narration_page() -> str:
@@ -59,13 +50,6 @@ def narration_page() -> str:
     return "".join(parts)
 
 
-def manifest_page() -> str:
-    """Return the fields of the resource as a page."""
-    info = inspect.type_info(InferenceWorker)
-    rows = [row for row in _field_rows(info, "") if not row.startswith("| `status")]
-    return MANIFEST_HEAD + "".join(rows)
-
-
 def _entry_section(entry: Entry) -> str:
     fields = ", ".join(f"`{name}`" for name in sorted(entry.fields))
     voices = [("human", entry.human), ("cute", entry.cute), ("story", entry.story)]
@@ -73,54 +57,15 @@ def _entry_section(entry: Entry) -> str:
     return f"\n### `{entry.action}`\n{entry.actor}, {entry.level}. Fields: {fields}.\n\n{words}"
 
 
-def _field_rows(info: Any, path: str) -> Iterator[str]:
-    for field in info.fields:
-        where = f"{path}.{field.encode_name}" if path else field.encode_name
-        kind, description, rule = _unwrap(field.type)
-        if isinstance(kind, inspect.StructType):
-            yield from _field_rows(kind, where)
-        elif description:
-            yield f"| `{where}` | {rule or _type_words(kind)} | {_default_words(field)} | {description} |\n"
-
-
-def _unwrap(kind: inspect.Type) -> tuple[inspect.Type, str, str]:
-    """Return a type without its optional part and its metadata, its description and its rule in words."""
-    description = rule = ""
-    while True:
-        if isinstance(kind, inspect.Metadata):
-            description = (kind.extra_json_schema or {}).get("description", "") or description
-            rule = (kind.extra or {}).get("rule", rule)
-            kind = kind.type
-        elif isinstance(kind, inspect.UnionType):
-            kind = next(one for one in kind.types if not isinstance(one, inspect.NoneType))
-        else:
-            return kind, description, rule
-
-
-def _type_words(kind: inspect.Type) -> str:
-    match kind:
-        case inspect.IntType(ge=low, le=high):
-            return f"{low}–{high}"
-        case inspect.LiteralType(values=values):
-            return ", ".join(f"`{value}`" for value in values)
-        case inspect.DictType():
-            return "mapping"
-        case _:
-            return "string"
-
-
-def _default_words(field: inspect.Field) -> str:
-    if field.required:
-        return "**required**"
-    if field.default is msgspec.NODEFAULT:
-        return "`{}`"
-    return "" if field.default is None else f"`{json.dumps(field.default).strip(chr(34))}`"
+def _yaml(head: str, *documents: dict[str, Any]) -> str:
+    return head + yaml.safe_dump_all(documents, sort_keys=False, width=110, allow_unicode=True)
 
 
 def main() -> None:
     """Write the pages."""
-    for name, page in (("narration.md", narration_page()), ("manifest.md", manifest_page())):
-        (DOCS / name).write_text(page)
+    (ROOT / "docs/narration.md").write_text(narration_page())
+    (ROOT / "docs/inferenceworker.md").write_text(MADE + resource_page())
+    (ROOT / "crds/inferenceworkers.rhapsode.dev.yaml").write_text(_yaml(CRD_HEAD, custom_resource_definition()))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,26 @@
-"""The `InferenceWorker` resource: what a platform team asks for and what it is told back.
+"""The `InferenceWorker` resource: what a platform team asks for. What it is told back is in `statuses`.
 
-Descriptions and bounds live here once: the validation words, the reference page and (later) the CRD are made
-from them.
+Descriptions, bounds and defaults live here once: the validation words, the CRD (`schemas`) and the reference page
+are made from them.
 """
 
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from rhapsode_contract.frames import Phase, VramSource
+from rhapsode_contract.placement import (
+    AuthSpec,
+    CacheSpec,
+    ContainerImages,
+    ContainerResources,
+    DisruptionSpec,
+    LoadSpec,
+    PodTemplate,
+    RolloutSpec,
+)
 from rhapsode_contract.requests import OnDisconnect, Style
 from rhapsode_contract.sources import SOURCE_FORMS, SOURCE_PATTERN, parse_source
+from rhapsode_contract.statuses import Status
 
 EngineName = Literal["TensorRTLLM", "OpenVINO", "Simulator"]
 
@@ -51,7 +61,7 @@ class EngineSpec(Struct, kw_only=True, rename="camel", frozen=True):
 
     name: Annotated[
         EngineName | None,
-        Meta(description="TensorRTLLM where there is an NVIDIA GPU and OpenVINO elsewhere, if absent."),
+        Meta(description="Absent: TensorRTLLM where there are GPUs (in a cluster: gpus), else OpenVINO."),
     ] = None
     max_sequences: Annotated[
         int, Meta(ge=1, le=1024, description="Requests that run at once; more wait in line.")
@@ -92,11 +102,53 @@ class RelaySpec(Struct, kw_only=True, rename="camel", frozen=True):
 
 
 class Spec(Struct, kw_only=True, rename="camel", frozen=True):
-    """What is wanted."""
+    """What is wanted. On a laptop `rhapsode play` reads model, engine and relay; the rest is for a cluster."""
 
-    model: ModelSpec
-    engine: EngineSpec = EngineSpec()
-    relay: RelaySpec = RelaySpec()
+    model: Annotated[ModelSpec, Meta(description="Which model to serve.")]
+    engine: Annotated[EngineSpec, Meta(description="What runs the model, and how much of it at once.")] = EngineSpec()
+    relay: Annotated[RelaySpec, Meta(description="How clients are served.")] = RelaySpec()
+    replicas: Annotated[int, Meta(ge=0, le=256, description="Pods that serve this model.")] = 1
+    gpus: Annotated[
+        Annotated[int, Meta(ge=0, le=64)] | None,
+        Meta(description="GPUs of each pod; 1 for TensorRTLLM and 0 for the others, if absent."),
+    ] = None
+    gpu_resource: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+            max_length=128,
+            description="The cluster's name for a GPU, or for a MIG slice of one.",
+            extra={"rule": "a resource name like nvidia.com/gpu"},
+        ),
+    ] = "nvidia.com/gpu"
+    suspend: Annotated[bool, Meta(description="Drain and remove all pods; everything else stays.")] = False
+    image: Annotated[ContainerImages, Meta(description="Images; the operator's own, if absent.")] = ContainerImages()
+    resources: Annotated[
+        ContainerResources, Meta(description="CPU and memory of each container; GPUs are set by gpus.")
+    ] = ContainerResources()
+    cache: Annotated[
+        CacheSpec | None,
+        Meta(description="Where fetched models and built engines outlive a pod; a folder of the pod, if absent."),
+    ] = None
+    rollout: Annotated[RolloutSpec, Meta(description="How pods are replaced when the spec changes.")] = RolloutSpec()
+    load: Annotated[LoadSpec, Meta(description="When loading is given up as stuck.")] = LoadSpec()
+    disruption: Annotated[DisruptionSpec, Meta(description="What may disturb a pod.")] = DisruptionSpec()
+    auth: Annotated[AuthSpec | None, Meta(description="Who may ask; everyone who reaches the relay, if absent.")] = (
+        None
+    )
+    pod_template: Annotated[
+        PodTemplate | None, Meta(description="A strategic merge over the pod that the operator builds.")
+    ] = None
+
+    @property
+    def engine_name(self) -> EngineName:
+        """The engine that a cluster runs."""
+        return self.engine.name or ("TensorRTLLM" if self.gpus else "OpenVINO")
+
+    @property
+    def gpu_count(self) -> int:
+        """GPUs of each pod."""
+        return self.gpus if self.gpus is not None else int(self.engine_name == "TensorRTLLM")
 
 
 class Metadata(Struct, kw_only=True, frozen=True):
@@ -116,91 +168,9 @@ class Metadata(Struct, kw_only=True, frozen=True):
     namespace: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
-
-
-class Condition(Struct, kw_only=True, rename="camel"):
-    """A Kubernetes condition."""
-
-    type: Literal["Ready", "Reconciling", "Stalled", "ModelLoaded", "VRAMPressure"]
-    status: Literal["True", "False", "Unknown"]
-    reason: str
-    message: str = ""
-    last_transition_time: str = ""
-    observed_generation: int = 0
-
-
-class LoadStatus(Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """How far loading is."""
-
-    stage: str = ""
-    percent: int | None = None
-    eta: str = ""
-    since: str = ""
-
-
-class GpuStatus(Struct, kw_only=True, omit_defaults=True):
-    """One GPU of the worker, in MiB as NVML reports it."""
-
-    uuid: str
-    name: str = ""
-    used_mib: int = field(name="usedMiB")
-    total_mib: int = field(name="totalMiB")
-    reserved_mib: int | None = field(name="reservedMiB", default=None)
-    utilization: int | None = None
-
-
-class VramStatus(Struct, kw_only=True, omit_defaults=True):
-    """What the worker's GPUs hold together. `summary` is for the column, `source` says who measured."""
-
-    source: VramSource = "none"
-    summary: str = ""
-    used_mib: int | None = field(name="usedMiB", default=None)
-    total_mib: int | None = field(name="totalMiB", default=None)
-    gpus: list[GpuStatus] = []
-    observed_at: str = field(name="observedAt", default="")
-
-
-class NarrationStatus(Struct, kw_only=True):
-    """The last sentence of the worker and since when it holds."""
-
-    text: str = ""
-    since: str = ""
-
-
-class LastExit(Struct, kw_only=True):
-    """How a replica ended last time."""
-
-    reason: str
-    code: int = 0
-    message: str = ""
-
-
-class ReplicaStatus(Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """One replica; `pod` is its key."""
-
-    pod: str
-    node: str = ""
-    ready: bool = False
-    restarts: int = 0
-    load: LoadStatus | None = None
-    last_exit: LastExit | None = None
-
-
-class Status(Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """What is so."""
-
-    observed_generation: int = 0
-    replicas: int = 0
-    ready_replicas: int = 0
-    updated_replicas: int = 0
-    selector: str = ""
-    phase: Phase | None = None
-    conditions: list[Condition] = []
-    load: LoadStatus | None = None
-    vram: VramStatus | None = None
-    narration: NarrationStatus | None = None
-    workers: list[ReplicaStatus] = []
-    endpoint: str = ""
+    uid: str = ""
+    generation: int = 0
+    deletion_timestamp: str | None = field(name="deletionTimestamp", default=None)
 
 
 class InferenceWorker(Struct, kw_only=True, rename="camel", frozen=True):
@@ -209,5 +179,5 @@ class InferenceWorker(Struct, kw_only=True, rename="camel", frozen=True):
     api_version: Annotated[Literal["rhapsode.dev/v1alpha1"], Meta(description="Always rhapsode.dev/v1alpha1.")]
     kind: Annotated[Literal["InferenceWorker"], Meta(description="Always InferenceWorker.")]
     metadata: Metadata
-    spec: Spec
-    status: Status | None = None
+    spec: Annotated[Spec, Meta(description="What is wanted.")]
+    status: Annotated[Status | None, Meta(description="What is so, as the operator sees it.")] = None

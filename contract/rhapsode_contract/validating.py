@@ -14,7 +14,7 @@ import msgspec
 from msgspec import inspect
 
 from rhapsode_contract.resources import InferenceWorker
-from rhapsode_contract.sources import parse_source
+from rhapsode_contract.rules import RULES, value_at
 
 _INFO = inspect.type_info(InferenceWorker)
 _LENIENT = {"Metadata", "Status"}
@@ -46,24 +46,30 @@ def decode_manifest(raw: object) -> InferenceWorker:
         problems = list(_cross_field_problems(raw))
     if problems:
         raise ManifestError(problems)
-    return msgspec.convert(raw, InferenceWorker)
+    return msgspec.convert(_without_nulls(raw), InferenceWorker)
 
 
-def _cross_field_problems(raw: Any) -> Iterator[Problem]:
-    try:
-        parse_source(raw["spec"]["model"]["source"])
-    except ValueError as exc:
-        yield Problem("spec.model.source", str(exc))
+def _without_nulls(raw: object) -> object:
+    if not isinstance(raw, dict):
+        return raw
+    return {key: _without_nulls(value) for key, value in raw.items() if value is not None}
+
+
+def _cross_field_problems(raw: object) -> Iterator[Problem]:
+    for rule in RULES:
+        value = value_at(raw, rule.path)
+        if rule.holds is not None and value is not None and not rule.holds(value):
+            yield Problem(rule.path, rule.message)
 
 
 def _walk(raw: object, info: inspect.Type, path: str) -> Iterator[Problem]:
     rule = ""
-    if isinstance(info, inspect.Metadata):
-        rule = (info.extra or {}).get("rule", "")
+    while isinstance(info, inspect.Metadata):
+        rule = (info.extra or {}).get("rule", "") or rule
         info = info.type
     match info:
         case inspect.UnionType():
-            yield from _walk_optional(raw, info, path)
+            yield from _walk_union(raw, info, path)
         case inspect.StructType():
             yield from _walk_struct(raw, info, path)
         case inspect.DictType():
@@ -71,42 +77,75 @@ def _walk(raw: object, info: inspect.Type, path: str) -> Iterator[Problem]:
         case inspect.ListType():
             yield from _walk_list(raw, info, path)
         case _:
-            if broken := _broken_rule(raw, info, rule):
-                yield _expected(path, broken, raw)
+            yield from _walk_scalar(raw, info, path, rule)
 
 
-def _broken_rule(raw: object, info: inspect.Type, rule: str) -> str:
-    """Return the rule that a scalar breaks, or nothing."""
+def _walk_scalar(raw: object, info: inspect.Type, path: str, rule: str) -> Iterator[Problem]:
+    wanted = _TYPE_WORDS.get(type(info))
+    if wanted is not None and not _is_of_type(raw, info):
+        yield _of_type(path, wanted, raw)
+    elif not _within_bounds(raw, info):
+        yield _expected(path, rule_words(info, rule), raw)
+
+
+_TYPE_WORDS: dict[type, str] = {
+    inspect.LiteralType: "string",
+    inspect.StrType: "string",
+    inspect.IntType: "integer",
+    inspect.BoolType: "boolean",
+}
+
+
+def _is_of_type(raw: object, info: inspect.Type) -> bool:
+    if isinstance(info, inspect.IntType):
+        return isinstance(raw, int) and not isinstance(raw, bool)
+    return isinstance(raw, bool if isinstance(info, inspect.BoolType) else str)
+
+
+def _within_bounds(raw: Any, info: inspect.Type) -> bool:
     match info:
-        case inspect.LiteralType():
-            fits, wanted = raw in info.values and not isinstance(raw, bool), _choices(info.values)
+        case inspect.LiteralType(values=values):
+            return raw in values
         case inspect.StrType():
-            fits, wanted = isinstance(raw, str) and _fits(raw, info), rule or "a string"
+            return _fits(raw, info)
         case inspect.IntType():
-            fits = isinstance(raw, int) and not isinstance(raw, bool) and _within(raw, info)
-            wanted = "an integer" if info.ge is None else f"{info.ge}..{info.le}"
-        case inspect.BoolType():
-            fits, wanted = isinstance(raw, bool), "true or false"
+            return _within(raw, info)
         case _:
-            fits, wanted = True, ""
-    return "" if fits else wanted
+            return True
 
 
-def _walk_optional(raw: object, info: inspect.UnionType, path: str) -> Iterator[Problem]:
-    if raw is not None:
-        (wanted,) = (kind for kind in info.types if not isinstance(kind, inspect.NoneType))
-        yield from _walk(raw, wanted, path)
+def rule_words(info: inspect.Type, rule: str) -> str:
+    """Return what a scalar must be, in the words that follow `expected`; nothing if all values are good."""
+    match info:
+        case inspect.LiteralType(values=values):
+            return _choices(values)
+        case inspect.StrType():
+            return rule
+        case inspect.IntType(ge=int(low), le=int(high)):
+            return f"{low}..{high}"
+        case _:
+            return ""
+
+
+def _walk_union(raw: object, info: inspect.UnionType, path: str) -> Iterator[Problem]:
+    kinds = [kind for kind in info.types if not isinstance(kind, inspect.NoneType)]
+    if raw is None and info.includes_none:
+        return
+    if len(kinds) == 1:
+        yield from _walk(raw, kinds[0], path)
+    elif all(list(_walk(raw, kind, path)) for kind in kinds):
+        yield _of_type(path, "integer,string", raw)
 
 
 def _walk_struct(raw: object, info: inspect.StructType, path: str) -> Iterator[Problem]:
     if not isinstance(raw, dict):
-        yield _expected(path or "manifest", "a mapping", raw)
+        yield _of_type(path or "manifest", "object", raw)
         return
     known = {field.encode_name: field for field in info.fields}
     if info.cls.__name__ not in _LENIENT:
         yield from (_unknown(_join(path, key), key, list(known)) for key in raw if key not in known)
     for name, field in known.items():
-        if name in raw:
+        if raw.get(name) is not None:  # Kubernetes, too, takes null for absent
             yield from _walk(raw[name], field.type, _join(path, name))
         elif field.required:
             yield Problem(_join(path, name), "required")
@@ -114,7 +153,7 @@ def _walk_struct(raw: object, info: inspect.StructType, path: str) -> Iterator[P
 
 def _walk_dict(raw: object, info: inspect.DictType, path: str) -> Iterator[Problem]:
     if not isinstance(raw, dict):
-        yield _expected(path, "a mapping", raw)
+        yield _of_type(path, "object", raw)
         return
     for key, value in raw.items():
         if not isinstance(key, str):
@@ -125,7 +164,7 @@ def _walk_dict(raw: object, info: inspect.DictType, path: str) -> Iterator[Probl
 
 def _walk_list(raw: object, info: inspect.ListType, path: str) -> Iterator[Problem]:
     if not isinstance(raw, list):
-        yield _expected(path, "a list", raw)
+        yield _of_type(path, "array", raw)
         return
     for index, value in enumerate(raw):
         yield from _walk(value, info.item_type, f"{path}[{index}]")
@@ -148,12 +187,21 @@ def _choices(values: tuple[Any, ...]) -> str:
     return str(values[0]) if len(values) == 1 else "one of " + ", ".join(map(str, values))
 
 
+def _of_type(path: str, wanted: str, raw: object) -> Problem:
+    """Say it as the API server does, which judges types before any rule of ours."""
+    return Problem(path, f"must be of type {wanted}, got {_show(raw)}")
+
+
 def _expected(path: str, rule: str, raw: object) -> Problem:
+    return Problem(path, f"expected {rule}, got {_show(raw)}")
+
+
+def _show(raw: object) -> str:
     try:
         got = json.dumps(raw, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         got = type(raw).__name__
-    return Problem(path, f"expected {rule}, got {got if len(got) <= 80 else got[:79] + '…'}")
+    return got if len(got) <= 80 else got[:79] + "…"
 
 
 def _unknown(path: str, key: object, known: list[str]) -> Problem:
