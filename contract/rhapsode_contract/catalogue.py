@@ -1,4 +1,5 @@
-"""The narration catalogue: every action that Rhapsode itself narrates, with its words. One table.
+"""The narration catalogue: every action that Rhapsode itself narrates, with its words. One table
+(what GPUs do is in `gpu_entries.py`).
 
 Rules of the words: what is happening, with its size; one idea a line, at most 100 characters; a failure names
 its remedy; a number is measured or absent. `cute` says the same fact warmly, `story` in the third person.
@@ -6,31 +7,16 @@ An action's name never changes once released. `docs/narration.md` is made from t
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from rhapsode_contract.frames import Level, Narration
-from rhapsode_contract.wording import clean, fields_of, fill
+from rhapsode_contract.entries import Entry
+from rhapsode_contract.entries import tell_of_life as _life
+from rhapsode_contract.entries import tell_of_request as _request
+from rhapsode_contract.frames import Narration
+from rhapsode_contract.gpu_entries import GPU_ENTRIES
+from rhapsode_contract.wording import clean, fill
 
-Audience = Literal["lifecycle", "request"]
-
-
-class Entry(NamedTuple):
-    """How one action is told. `target` names the field that says what it happens to."""
-
-    action: str
-    actor: str
-    level: Level
-    audience: Audience
-    human: str
-    cute: str = ""
-    story: str = ""
-    target: str = ""
-
-    @property
-    def fields(self) -> frozenset[str]:
-        """All fields that the words can use."""
-        needed, optional = fields_of("".join((self.human, self.cute, self.story)))
-        return needed | optional
+__all__ = ["CATALOGUE", "Entry", "narrate"]
 
 
 def narrate(
@@ -56,14 +42,6 @@ def narrate(
     )
 
 
-def _life(action: str, actor: str, human: str, cute: str = "", story: str = "", **extra: Any) -> Entry:
-    return Entry(action, actor, extra.pop("level", "info"), "lifecycle", human, cute, story, **extra)
-
-
-def _request(action: str, actor: str, human: str, cute: str = "", story: str = "", **extra: Any) -> Entry:
-    return Entry(action, actor, extra.pop("level", "info"), "request", human, cute, story, **extra)
-
-
 _LIFECYCLE = (
     _life(
         "start", "supervisor", "Worker {worker} started with {engine}",
@@ -71,8 +49,8 @@ _LIFECYCLE = (
         target="worker",
     ),
     _life(
-        "device_found", "gpu", "Found {count} × {name}, {total_bytes:gib} each[, driver {driver}]",
-        "A roomy {name} to live in 🏠", "It counted {count} × {name} and {total_bytes:gib} of room in each.",
+        "device_found", "gpu", "Found {count} × {name}[, {total_bytes:gib} each][, driver {driver}]",
+        "A roomy {name} to live in 🏠", "It counted {count} × {name}[ and {total_bytes:gib} of room in each].",
         target="name",
     ),
     _life(
@@ -197,7 +175,7 @@ _LIFECYCLE = (
     ),
     _life("relay_back", "supervisor", "The relay is back after {seconds:span}; {jobs} job{jobs:s} went on meanwhile"),
     _life(
-        "relay_drain", "relay", "Relay is draining: {running} request{running:s} to finish, {limit_s:span} at most",
+        "relay_drain", "relay", "Relay is draining: {running} request{running:s} to finish[, {limit_s:span} at most]",
         "Last round, please 🌙", "The relay closed its door; {running} request{running:s} left to finish.",
     ),
 )  # fmt: skip
@@ -253,4 +231,4 @@ _REQUEST = (
     _request("failed", "supervisor", "Could not finish: {why:word}. {remedy}", level="error"),
 )  # fmt: skip
 
-CATALOGUE: Mapping[str, Entry] = {entry.action: entry for entry in (*_LIFECYCLE, *_REQUEST)}
+CATALOGUE: Mapping[str, Entry] = {entry.action: entry for entry in (*_LIFECYCLE, *GPU_ENTRIES, *_REQUEST)}

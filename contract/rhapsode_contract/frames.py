@@ -118,7 +118,12 @@ class Data(_Frame, tag="data"):
 
 
 class Gpu(Struct, omit_defaults=True, kw_only=True):
-    """One GPU as NVML sees it. Sizes in bytes; a field that the driver does not support is absent."""
+    """One GPU, or one MIG instance (`mig`), as NVML sees it. What the driver does not tell is absent.
+
+    `used_bytes` leaves out what the driver keeps for itself if that is known (`reserved_bytes`), else includes it.
+    `utilization` is 0 to 1. A GPU that is not `healthy` says in `trouble` why it cannot be asked; its sizes are
+    then the last that were measured. `xid` is the last error that its driver reported.
+    """
 
     uuid: str
     name: str
@@ -126,10 +131,21 @@ class Gpu(Struct, omit_defaults=True, kw_only=True):
     used_bytes: int
     reserved_bytes: int | None = None
     utilization: float | None = None
+    temperature_c: int | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    throttle: list[Word] = []
+    healthy: bool = True
+    trouble: str = ""
+    xid: int | None = None
+    mig: bool = False
 
 
 class Vram(_Frame, tag="vram"):
-    """What the worker's GPUs hold. `source: none` means that there is no driver, never a guess."""
+    """What the worker's GPUs hold; the latest counts.
+
+    `source: none` means that NVML could not be asked, `unsupported` that it cannot tell memory; never a guess.
+    """
 
     source: VramSource
     gpus: list[Gpu] = []

@@ -10,6 +10,7 @@ GROUP = "rhapsode.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "InferenceWorker"
+PLURAL = "inferenceworkers"
 
 ENV_SOCKET = "RHAPSODE_SOCKET"
 """Path of the worker socket, for the relay, the worker and anyone who narrates."""
@@ -19,9 +20,15 @@ ENV_WORKER_ID = "RHAPSODE_WORKER_ID"
 """Name of this replica: the pod's name in a cluster, the resource's name on a laptop."""
 ENV_CACHE = "RHAPSODE_CACHE"
 """Folder for fetched models and the history of load times."""
+ENV_TERMINATION_LOG = "RHAPSODE_TERMINATION_LOG"
+"""File for the reason of a worker that gave up, as JSON: the container's `terminationMessagePath`."""
 ENV_PORT = "RHAPSODE_PORT"
 ENV_ADMIN_PORT = "RHAPSODE_ADMIN_PORT"
 ENV_HOST = "RHAPSODE_HOST"
+ENV_KEYS = "RHAPSODE_KEYS"
+"""Folder of the keys that let clients into a relay, one file each; without it everyone may come in."""
+ENV_KEY = "RHAPSODE_KEY"
+"""The key that the command line shows to a relay."""
 ENV_LIFELINE = "RHAPSODE_LIFELINE"
 """Set by a parent that holds our standard input open: its end means that the parent is gone."""
 
@@ -40,6 +47,8 @@ MAX_BODY_BYTES = 1024 * 1024
 """Largest HTTP request body."""
 MAX_HUMAN_CHARS = 300
 """Longest narration sentence; what is longer is cut with an ellipsis."""
+MAX_TERMINATION_BYTES = 4096
+"""What Kubernetes keeps of a container's termination message."""
 MAX_TABLE_CHARS = 16 * 1024
 """Longest drawn table."""
 

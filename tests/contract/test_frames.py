@@ -26,6 +26,33 @@ WRITTEN: list[frames.WorkerFrame | frames.RelayFrame | frames.Note] = [
     ),
     frames.Data(action="table", payload=[{"a": 1}], job_id="smollm-0-abc"),
     frames.Vram(source="nvml", gpus=[frames.Gpu(uuid="GPU-1", name="H200", total_bytes=150, used_bytes=50)]),
+    frames.Vram(
+        source="nvml",
+        gpus=[
+            frames.Gpu(
+                uuid="GPU-2",
+                name="H200",
+                total_bytes=150,
+                used_bytes=50,
+                reserved_bytes=1,
+                utilization=0.07,
+                temperature_c=41,
+                power_w=92.4,
+                power_limit_w=700.0,
+                throttle=["power_cap"],
+            ),
+            frames.Gpu(
+                uuid="MIG-3",
+                name="H200 MIG 1g.18gb",
+                total_bytes=18,
+                used_bytes=5,
+                healthy=False,
+                trouble="GPU is lost",
+                xid=79,
+                mig=True,
+            ),
+        ],
+    ),  # fmt: skip
     frames.Stats(active=1, queued=2, tokens_total=3),
     frames.Prefill(job_id="smollm-0-abc", prompt_tokens=36, cached_tokens=32),
     frames.Token(job_id="smollm-0-abc", i=0, t=" café"),

@@ -8,12 +8,14 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from rhapsode_contract import frames, names
 from rhapsode_contract.wording import clean
+from rhapsode_worker.counting_kills import oom_kills
 from rhapsode_worker.engines import LoadPlan
 
 KEPT_LINES = 50
@@ -23,11 +25,12 @@ _frames = msgspec.json.Decoder(frames.WorkerFrame)
 
 
 class Ending(NamedTuple):
-    """How an engine process ended: in words, by its status, and its last lines."""
+    """How an engine process ended: in words, by its status, its last lines, and whether memory was the cause."""
 
     how: str
     status: int
     lines: list[str]
+    out_of_memory: bool = False
 
     @property
     def last_line(self) -> str | None:
@@ -38,8 +41,11 @@ class Ending(NamedTuple):
 class EngineProcess:
     """A child that loads one engine. It ends when we do, since its control socket closes."""
 
-    def __init__(self, plan: LoadPlan, on_frame: Callable[[frames.WorkerFrame], None]) -> None:
+    def __init__(
+        self, plan: LoadPlan, on_frame: Callable[[frames.WorkerFrame], None], memory_events: Path | None = None
+    ) -> None:
         self._plan = plan
+        self._memory_events = memory_events
         self._on_frame = on_frame
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -52,6 +58,7 @@ class EngineProcess:
 
     async def run(self) -> Ending:
         """Start the process and listen to it until it ends."""
+        killed = oom_kills(self._memory_events)
         ours, theirs = socket.socketpair()
         environ = os.environ | {"RHAPSODE_CONTROL_FD": str(theirs.fileno()), "PYTHONUNBUFFERED": "1"}
         environ.pop(names.ENV_LIFELINE, None)
@@ -74,7 +81,9 @@ class EngineProcess:
             status = await self._process.wait()
         finally:
             await self._end()
-        return Ending(describe_status(status), status, list(self._lines))
+        out_of_memory = status == -signal.SIGKILL and _rose(killed, oom_kills(self._memory_events))
+        how = describe_status(status) + (", out of memory" if out_of_memory else "")
+        return Ending(how, status, list(self._lines), out_of_memory)
 
     def send(self, frame: frames.RelayFrame) -> None:
         """Tell the engine something, if it still listens."""
@@ -136,6 +145,10 @@ class EngineProcess:
         self.kill()
         if self._process is not None:
             await self._process.wait()
+
+
+def _rose(before: int | None, after: int | None) -> bool:
+    return before is not None and after is not None and after > before
 
 
 def describe_status(status: int) -> str:

@@ -34,6 +34,8 @@ class Outbox:
         else:
             if isinstance(frame, frames.Narration) and not self._admit(frame):
                 return
+            if isinstance(frame, frames.Vram):  # only the latest matters to a relay that did not read
+                self._frames = [waiting for waiting in self._frames if not isinstance(waiting, frames.Vram)]
             self._last_token.pop(getattr(frame, "job_id", None) or "", None)
             self._frames.append(frame)
         if not self._scheduled and not self._paused:

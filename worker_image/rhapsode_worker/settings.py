@@ -7,6 +7,7 @@ from pathlib import Path
 from rhapsode_contract import names
 from rhapsode_contract.resources import EngineSpec, InferenceWorker
 from rhapsode_contract.sources import ModelSource, parse_source
+from rhapsode_worker.counting_kills import memory_events
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,10 @@ class WorkerSettings:
     engine: EngineSpec
     socket: Path
     cache: Path
+    termination_log: Path | None = None
+    """Where the reason is written when the worker gives up."""
+    memory_events: Path | None = None
+    """Where the kernel counts the processes that it killed for their memory."""
     drain_s: float = 60.0
     """How long running requests may take after SIGTERM."""
     relay_grace_s: float = 30.0
@@ -39,5 +44,7 @@ class WorkerSettings:
             engine=spec.engine,
             socket=names.default_socket(environ, int(environ.get(names.ENV_PORT, names.DEFAULT_PORT))),
             cache=names.default_cache(environ),
+            termination_log=Path(told) if (told := environ.get(names.ENV_TERMINATION_LOG)) else None,
+            memory_events=memory_events(),
             drain_s=spec.relay.drain_seconds,
         )

@@ -6,22 +6,22 @@ the engine into narration, an error for every request that ran, and a new start.
 
 import asyncio
 import logging
-import os
 import time
 import uuid
 
 from rhapsode_contract import frames, names
 from rhapsode_contract.catalogue import narrate
-from rhapsode_worker.devices import Devices, probe_devices, vram_words
 from rhapsode_worker.engine_process import Ending, EngineProcess
 from rhapsode_worker.engines import ENGINES, LoadPlan, find_engine
 from rhapsode_worker.errors import LoadError
+from rhapsode_worker.giving_up import explain_endings, write_termination
 from rhapsode_worker.history import remember_times, usual_times
 from rhapsode_worker.ledger import Ledger
 from rhapsode_worker.linking import RelayLink
 from rhapsode_worker.preparing import prepare_model
 from rhapsode_worker.settings import WorkerSettings
 from rhapsode_worker.voice import Voice
+from rhapsode_worker.watching_devices import DeviceWatch
 from rhapsode_worker.watching_weights import watch_weights
 
 TICK_S = 0.5
@@ -48,7 +48,8 @@ class Supervisor:
             slots=settings.engine.max_sequences, context_tokens=settings.engine.max_context_tokens
         )
         self._ready_at: float | None = None
-        self._devices = Devices(frames.Vram(source="none"))
+        self._devices = DeviceWatch(self._voice)
+        self._becoming: asyncio.Task[None] | None = None
         self._failed = ""
         self._draining = False
         self._gap_told = False
@@ -64,6 +65,7 @@ class Supervisor:
             await self._drain(hurry)
         self._voice.say("stopped", served=self._ledger.served, tokens=self._ledger.tokens)
         await self._link.flush(FLUSH_S)
+        await self._devices.end()
         for task in (life, stop, chores, link):
             task.cancel()
         results = await asyncio.gather(life, return_exceptions=True)
@@ -93,26 +95,14 @@ class Supervisor:
             ended_in_a_row = 1 if stable else ended_in_a_row + 1
             self._end_requests(ending)
             if ended_in_a_row > self.settings.max_restarts:
-                why = f"the engine ended {ended_in_a_row} times in a row, by {ending.how}: {ending.last_line}"
-                self._give_up("EngineCrash", why, "Look at the engine's last lines in this log.")
+                self._give_up(*explain_endings(ending, ended_in_a_row))
                 return
             await self._pause(ending, ended_in_a_row)
 
     async def _look_around(self) -> None:
-        self._devices = await asyncio.to_thread(probe_devices)
-        vram, gpus = self._devices.vram, self._devices.vram.gpus
-        if gpus:
-            first, driver = gpus[0], self._devices.driver or None
-            self._voice.say(
-                "device_found", count=len(gpus), name=first.name, total_bytes=first.total_bytes, driver=driver
-            )
-        elif self._devices.trouble:
-            self._voice.say("device_error", why=self._devices.trouble)
-        else:
-            self._voice.say("device_none", cores=len(os.sched_getaffinity(0)))
-        self._voice.holds(vram)
+        await self._devices.begin()
         if not self._engine_name:
-            self._engine_name = "TensorRTLLM" if gpus and "TensorRTLLM" in ENGINES else "OpenVINO"
+            self._engine_name = "TensorRTLLM" if self._devices.vram.gpus and "TensorRTLLM" in ENGINES else "OpenVINO"
 
     async def _prepare(self) -> str:
         self._voice.begin_load(usual_times(self.settings.cache, self._load_key()))
@@ -133,13 +123,15 @@ class Supervisor:
             attempt=attempt,
         )
         self._ready_at = None
-        self._engine = EngineProcess(plan, self._hear)
+        self._engine = EngineProcess(plan, self._hear, self.settings.memory_events)
         watch = asyncio.create_task(watch_weights(self._engine, path, self.settings.model, self._voice))
         try:
             return await self._engine.run()
         finally:
             self._engine = None
             watch.cancel()
+            if self._becoming is not None:
+                self._becoming.cancel()
 
     async def _pause(self, ending: Ending, ended_in_a_row: int) -> None:
         backoff_s = BACKOFF_S[min(ended_in_a_row, len(BACKOFF_S)) - 1]
@@ -155,10 +147,14 @@ class Supervisor:
         await asyncio.sleep(backoff_s)
 
     def _give_up(self, reason: str, why: str, remedy: str) -> None:
-        self._failed = reason
         said = narrate("load_failed", {"model": self.settings.model, "why": why, "remedy": remedy, "reason": reason})
         self._voice.tell(said)
-        self._voice.enter("failed", reason, said.human)
+        self._end_failed(reason, said.human)
+
+    def _end_failed(self, reason: str, message: str) -> None:
+        self._failed = reason
+        self._voice.enter("failed", reason, message)
+        write_termination(self.settings.termination_log, reason, message)
 
     def _end_requests(self, ending: Ending) -> None:
         """Every request that ran on an engine that is gone ends with an error."""
@@ -201,12 +197,12 @@ class Supervisor:
 
     def _hear_state(self, frame: frames.State) -> None:
         if frame.phase == "failed":
-            self._failed = frame.reason
-            self._voice.enter("failed", frame.reason, frame.message)
+            self._end_failed(frame.reason, frame.message)
         elif frame.phase == "ready":
-            self._become_ready(frame.caps or self._caps)
+            self._becoming = asyncio.create_task(self._become_ready(frame.caps or self._caps))
 
-    def _become_ready(self, caps: frames.Caps) -> None:
+    async def _become_ready(self, caps: frames.Caps) -> None:
+        await self._devices.refresh()
         self._caps, self._ready_at = caps, time.monotonic()
         remember_times(self.settings.cache, self._load_key(), self._voice.end_load())
         self._voice.say(
@@ -214,7 +210,7 @@ class Supervisor:
             seconds=round(time.monotonic() - self._began, 2),
             slots=caps.slots,
             context_tokens=caps.context_tokens,
-            vram=vram_words(self._devices.vram),
+            vram=self._devices.words(),
         )
         if not self._draining:
             self._voice.enter("ready", caps=caps)
@@ -269,6 +265,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(TICK_S)
             self._voice.break_silence()
+            self._devices.mind()
             self._ledger.forget_old(time.monotonic())
             self._mind_the_gap()
 
