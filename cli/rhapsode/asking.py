@@ -11,7 +11,7 @@ import httpx
 
 from rhapsode.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISMATCH, EXIT_TRY_LATER, CommandError
 from rhapsode.painting import Painter
-from rhapsode.streaming import PATIENCE_S, TIMEOUT, describe, read_events
+from rhapsode.streaming import PATIENCE_S, describe, open_client, read_events
 from rhapsode_contract import events
 from rhapsode_contract.catalogue import CATALOGUE
 
@@ -66,7 +66,7 @@ def add_wishes(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
     text = sys.stdin.read() if args.text == "-" else args.text
-    with httpx.Client(base_url=args.url, timeout=TIMEOUT) as client:
+    with open_client(args.url) as client:
         style = args.narration or _style_of(client)
         return Asking(client, Painter(style)).ask(body_of(args, text))
 

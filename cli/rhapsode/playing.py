@@ -14,15 +14,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from rhapsode.asking import Asking, add_wishes, body_of
 from rhapsode.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TRY_LATER, CommandError
 from rhapsode.log_view import LogView
 from rhapsode.manifest_files import read_manifest
 from rhapsode.painting import Painter
 from rhapsode.processes import CannotWork, Process, stop_all
-from rhapsode.streaming import TIMEOUT
+from rhapsode.streaming import open_client
 from rhapsode_contract import names
 from rhapsode_contract.catalogue import narrate
 from rhapsode_contract.manifests import save_manifest
@@ -101,7 +99,7 @@ class Play:
         self._url = f"http://{args.host}:{args.port}"
         self._logger = _logger_into(view, manifest.metadata.name)
         self._stop: asyncio.Future[signal.Signals] | None = None
-        self._client = httpx.Client(base_url=self._url, timeout=TIMEOUT)
+        self._client = open_client(self._url)
         self._asking = Asking(self._client, painter, lifecycle=False)
         environ = self._environ()
         self._processes = [

@@ -3,6 +3,7 @@
 What is tried again and for how long is said here once; what the events mean is the caller's affair.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from httpx_sse import EventSource
 
 from rhapsode.errors import EXIT_FAILED, EXIT_TRY_LATER, CommandError
 from rhapsode_contract.events import ErrorResponse, StreamEvent
+from rhapsode_contract.names import ENV_KEY
 
 PATIENCE_S = 30.0
 """How long a stream that broke may stay away before we give up."""
@@ -22,6 +24,13 @@ TIMEOUT = httpx.Timeout(10.0, read=90.0)
 _GATEWAY_STATUS = (502, 503, 504)
 
 _events: msgspec.json.Decoder[StreamEvent] = msgspec.json.Decoder(StreamEvent)
+
+
+def open_client(url: str) -> httpx.Client:
+    """Return a client of a relay, which shows the environment's key if there is one."""
+    key = os.environ.get(ENV_KEY, "").strip()
+    headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}
+    return httpx.Client(base_url=url, timeout=TIMEOUT, headers=headers)
 
 
 def read_events(

@@ -10,7 +10,7 @@ import httpx
 from rhapsode.asking import DEFAULT_URL
 from rhapsode.errors import EXIT_FAILED, EXIT_INTERRUPTED, CommandError
 from rhapsode.painting import Painter, words_of
-from rhapsode.streaming import TIMEOUT, read_events
+from rhapsode.streaming import open_client, read_events
 from rhapsode_contract import events
 
 EXAMPLES = """examples:
@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
     screen = _Bar() if sys.stdout.isatty() else _Lines()
-    with httpx.Client(base_url=args.url, timeout=TIMEOUT) as client:
+    with open_client(args.url) as client:
         try:
             return Watching(client, screen, args.narration, until_ready=args.until_ready).watch()
         except KeyboardInterrupt:

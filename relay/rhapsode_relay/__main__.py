@@ -26,6 +26,7 @@ from rhapsode_relay.conducting import Conductor
 from rhapsode_relay.draining import drain
 from rhapsode_relay.finding import JobFinder
 from rhapsode_relay.hearing import Hearing
+from rhapsode_relay.keys import KeyFolder
 from rhapsode_relay.listening import Room, listen
 from rhapsode_relay.metrics import RelayCollector
 from rhapsode_relay.reading import Readers
@@ -66,8 +67,10 @@ async def _run(settings: RelaySettings, logger: logging.Logger) -> None:
     loop = asyncio.get_running_loop()
     client_socket, admin_socket = bind(settings.host, settings.port), bind(settings.host, settings.admin_port)
     listener = await listen(settings.socket, room)
-    client = make_server(create_app(house, readers, JobFinder(house, hearing, loop.time())), settings.max_connections)
-    admin = make_server(create_admin(house, readers, registry), settings.max_connections)
+    keys = KeyFolder(settings.keys) if settings.keys is not None else None
+    app = create_app(house, readers, JobFinder(house, hearing, loop.time()), keys)
+    client = make_server(app, settings.max_connections)
+    admin = make_server(create_admin(house, room, registry), settings.max_connections)
     house.log(house.worker.say("relay_start", port=client_socket.getsockname()[1], worker=settings.worker_id))
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)  # tokens make no cycles; looking for them costs a tenth of the throughput

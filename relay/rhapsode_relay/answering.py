@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from quart import Quart, Response, g, request
@@ -12,11 +12,12 @@ from werkzeug.exceptions import HTTPException
 
 from rhapsode_contract import events, names
 from rhapsode_relay.counting import Counts
-from rhapsode_relay.errors import ApiError
+from rhapsode_relay.errors import ApiError, BadRequest
 from rhapsode_relay.reading import Reader
 from rhapsode_relay.serving import StreamConnection, client_of
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -76,6 +77,18 @@ def _given_id(headers: Headers) -> str | None:
     return trace[1] if trace else None
 
 
+def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Return what a body says. Raises BadRequest, which names the field that is wrong."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as exc:
+        what, _, path = str(exc).partition(" - at `$")
+        param = path.rstrip("`").lstrip(".") or None
+        raise BadRequest(f"{param}: {what}" if param else what, param=param) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise BadRequest(f"the body is not JSON: {exc}", code="invalid_json") from exc
+
+
 def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON answer."""
     return Response(_encode(body), status, dict(headers or {}), content_type="application/json")
@@ -85,6 +98,8 @@ def error_answer(error: ApiError) -> Response:
     """Return an error in the one shape that all of them have."""
     body = events.ErrorResponse(error=error.body(), correlation_id=correlation_id(), retryable=error.retryable)
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return json_answer(body, error.status, headers)
 
 

@@ -8,11 +8,19 @@ from quart import Quart, Response, request
 from rhapsode_contract import events, names
 from rhapsode_contract.requests import InferenceRequest
 from rhapsode_relay import resuming
-from rhapsode_relay.answering import adopt_correlation, bare_app, correlation_id, event_stream, json_answer
+from rhapsode_relay.answering import (
+    adopt_correlation,
+    bare_app,
+    correlation_id,
+    decode_body,
+    event_stream,
+    json_answer,
+)
 from rhapsode_relay.conducting import Conductor
-from rhapsode_relay.errors import BadRequest
+from rhapsode_relay.errors import BadRequest, Unauthorized
 from rhapsode_relay.finding import JobFinder
 from rhapsode_relay.jobs import Job
+from rhapsode_relay.keys import KeyFolder
 from rhapsode_relay.reading import Reader, Readers
 from rhapsode_relay.serving import client_of
 from rhapsode_relay.worker_routes import worker_routes
@@ -20,9 +28,11 @@ from rhapsode_relay.worker_routes import worker_routes
 _requests = msgspec.json.Decoder(InferenceRequest)
 
 
-def create_app(house: Conductor, readers: Readers, finder: JobFinder) -> Quart:
-    """Return the application of the client port."""
+def create_app(house: Conductor, readers: Readers, finder: JobFinder, keys: KeyFolder | None) -> Quart:
+    """Return the application of the client port; `keys` let clients in, without them everyone may come."""
     app = bare_app("rhapsode-relay", house.counts)
+    if keys is not None:
+        _lock(app, keys)
     app.register_blueprint(worker_routes(house, readers))
     desk = _Desk(house, readers)
 
@@ -45,6 +55,13 @@ def create_app(house: Conductor, readers: Readers, finder: JobFinder) -> Quart:
 
     _add_job_routes(app, desk, house, finder)
     return app
+
+
+def _lock(app: Quart, keys: KeyFolder) -> None:
+    @app.before_request
+    async def check_key() -> None:
+        if not keys.opens(request.headers.get("Authorization", "")):
+            raise Unauthorized
 
 
 def _add_job_routes(app: Quart, desk: "_Desk", house: Conductor, finder: JobFinder) -> None:
@@ -79,7 +96,7 @@ class _Desk:
         body = await request.get_data(as_text=False)
         assert isinstance(body, bytes)
         job, new = self._house.submit(
-            _parse(body), correlation_id(), _idempotency_key(), hashlib.sha256(body).hexdigest()
+            decode_body(_requests, body), correlation_id(), _idempotency_key(), hashlib.sha256(body).hexdigest()
         )
         adopt_correlation(job.terms.correlation_id)
         return job, new
@@ -150,14 +167,3 @@ def _idempotency_key() -> str:
     if key and not (key.isascii() and key.isprintable() and len(key) <= 255):
         raise BadRequest("an Idempotency-Key is 1 to 255 printable ASCII characters", param="Idempotency-Key")
     return key
-
-
-def _parse(body: bytes) -> InferenceRequest:
-    try:
-        return _requests.decode(body)
-    except msgspec.ValidationError as exc:
-        what, _, path = str(exc).partition(" - at `$")
-        param = path.rstrip("`").lstrip(".") or None
-        raise BadRequest(f"{param}: {what}" if param else what, param=param) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise BadRequest(f"the body is not JSON: {exc}", code="invalid_json") from exc

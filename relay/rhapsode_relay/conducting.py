@@ -42,12 +42,19 @@ class Conductor:
         self.line = Line(settings.queue_limit)
         self.worker = WorkerState(settings.worker_id, epoch, settings.model, settings.style)
         self.counts = Counts()
-        self.draining = False
+        self.draining_since: float | None = None
+        self._draining_for_good = False
+        self._worker_drains = False
         self._places_told_at = 0.0
         self.port: WorkerPort | None = None
         self.on_job: Callable[[Job], None] = lambda _: None
         """Called with every new job: for those who wait for its correlation id."""
         self._logger = logger
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is taken."""
+        return self.draining_since is not None
 
     # Requests of clients
 
@@ -151,16 +158,52 @@ class Conductor:
                 if job.queue_at(position):
                     self._tell_place(job)
 
+    # Draining
+
     def drain(self) -> None:
-        """Take nothing new; who waits is sent away at once, who runs may finish."""
-        self.draining = True
-        limit_s = self.settings.drain_s
-        self.log_lifecycle(self.worker.say("relay_drain", running=self.line.running, limit_s=limit_s))
+        """This relay is to end: take nothing new; who waits is sent away at once, who runs may finish in time."""
+        self._draining_for_good = True
+        self._close_door(self.settings.drain_s)
+
+    def drain_worker(self, *, for_good: bool) -> None:
+        """The worker is to end: the same, with no limit of ours, and the worker is told. Often is as good as once.
+
+        Unless it is `for_good`, the next worker that comes is not meant: see `meet`.
+        """
+        self._draining_for_good |= for_good
+        if self.draining:
+            return
+        self._worker_drains = True
+        self._close_door()
+        if self.worker.phase != "failed":
+            self.worker.enter("draining")
+        self._tell_worker_to_drain()
+
+    def meet(self, *, new: bool) -> None:
+        """A worker connected while we drain: the same one is told again, a new one may end the drain.
+
+        A container that is restarted is shut as one that is deleted is, hook and all. Only in the first case a
+        new worker comes, and it would never get a request.
+        """
+        if new and not self._draining_for_good:
+            self.draining_since, self._worker_drains = None, False
+        elif self._worker_drains:
+            self._tell_worker_to_drain()
+
+    def unfinished(self) -> int:
+        """Return how many jobs are not over."""
+        return sum(not job.over for job in self.jobs)
+
+    def _close_door(self, limit_s: float | None = None) -> None:
+        if self.draining_since is None:
+            self.draining_since = time.monotonic()
+        self.log_lifecycle(
+            self.worker.say("relay_drain", running=self.unfinished() - self.line.waiting, limit_s=limit_s)
+        )
         self.empty_line("draining", "this worker is draining")
 
-    def unfinished(self) -> bool:
-        """Return whether a job still runs."""
-        return any(not job.over for job in self.jobs)
+    def _tell_worker_to_drain(self) -> None:
+        self.send(frames.Drain(deadline_s=self.settings.drain_s))
 
     def shut(self) -> None:
         """End every job that still runs."""

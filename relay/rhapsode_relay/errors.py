@@ -2,6 +2,7 @@
 
 * ApiError        an HTTP answer: `status`, stable `code`, OpenAI's `type`, whether to retry and when
   - BadRequest       400  the request itself is wrong
+  - Unauthorized     401  no key, or a wrong one
   - NotFound         404  no such job, model or path
   - Unavailable      503  not now; `retry_after_s` says when
 """
@@ -39,6 +40,13 @@ class BadRequest(ApiError):
 
     def __init__(self, message: str, *, code: str = "invalid_request", param: str | None = None) -> None:
         super().__init__(400, code, message, param=param)
+
+
+class Unauthorized(ApiError):
+    """The client shows no key that fits."""
+
+    def __init__(self) -> None:
+        super().__init__(401, "invalid_api_key", "send 'Authorization: Bearer KEY' with a key of this worker")
 
 
 class NotFound(ApiError):

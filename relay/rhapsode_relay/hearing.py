@@ -64,6 +64,7 @@ class Hearing:
     def join(self, hello: frames.Hello, port: WorkerPort) -> None:
         """A worker connected. Jobs that it brought go on; those that are over here are stopped there."""
         house = self._house
+        new = hello.boot_id != house.worker.boot_id
         house.port = port
         house.worker.greet(hello)
         joined = house.worker.say(
@@ -72,12 +73,14 @@ class Hearing:
         house.log(joined)
         for state in hello.jobs:
             self._restore(state)
+        house.meet(new=new)
         self.met_worker = True
 
     def lose(self) -> None:
         """The worker's connection is gone: every running job ends at once, the line waits."""
         house = self._house
         house.port = None
+        house.worker.part(time.monotonic())
         lost = [job for job in house.jobs if not job.over and house.line.holds(job.id)]
         house.line.close()
         house.line.release_all()
@@ -147,7 +150,8 @@ class Hearing:
 
     def _state(self, frame: frames.State) -> None:
         house = self._house
-        house.worker.enter(frame.phase, frame.reason, frame.message, frame.caps)
+        if not frame.phase == house.worker.phase == "draining":  # we said so when we asked it to
+            house.worker.enter(frame.phase, frame.reason, frame.message, frame.caps)
         if frame.phase == "ready":
             house.line.open(house.worker.caps.slots)
             house.pump()

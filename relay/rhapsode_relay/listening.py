@@ -17,6 +17,7 @@ import msgspec
 from rhapsode_contract import frames, names
 from rhapsode_relay.hearing import Hearing
 from rhapsode_relay.reading import Readers
+from rhapsode_relay.terms import Budget
 
 NOTES_PER_S = 20.0
 """Narrations a second that one connection may make, when it is not the worker's."""
@@ -86,8 +87,7 @@ class Connection(asyncio.Protocol):
         self._heard_at = time.monotonic()
         self._pinged_at = 0.0
         self._complained = False
-        self._notes_left = NOTES_PER_S
-        self._noted_at = time.monotonic()
+        self._notes = Budget(NOTES_PER_S, time.monotonic())
 
     # What asyncio calls
 
@@ -188,14 +188,10 @@ class Connection(asyncio.Protocol):
         self._room.hearing.join(hello, self)
 
     def _hear_note(self, note: frames.Note) -> None:
-        now = time.monotonic()
-        self._notes_left = min(NOTES_PER_S, self._notes_left + (now - self._noted_at) * NOTES_PER_S)
-        self._noted_at = now
-        if self._notes_left < 1:
+        if self._notes.take(time.monotonic()):
+            self._room.hearing.note(note)
+        else:
             self._room.notes_dropped += 1
-            return
-        self._notes_left -= 1
-        self._room.hearing.note(note)
 
     def _count_bad(self, why: str) -> None:
         self._room.bad_lines += 1

@@ -20,9 +20,11 @@ class RelaySettings:
     socket: Path
     """Where the worker socket listens."""
     host: str = "127.0.0.1"
-    """Address of both ports. Loopback unless the environment says otherwise: there are no keys yet."""
+    """Address of both ports. Loopback unless the environment says otherwise."""
     port: int = names.DEFAULT_PORT
     admin_port: int = names.DEFAULT_ADMIN_PORT
+    keys: Path | None = None
+    """Folder of the keys that let clients in; None lets everyone in."""
     style: Style = "human"
     """Words that the page and the CLI show first."""
     heartbeat_s: float = 15.0
@@ -49,8 +51,10 @@ class RelaySettings:
 
     @classmethod
     def load(cls, resource: InferenceWorker, environ: Mapping[str, str]) -> "RelaySettings":
-        """Return the settings of this process; ValueError for a port that is no number."""
+        """Return the settings of this process; ValueError for a port that is no number or a folder without a name."""
         spec = resource.spec
+        if environ.get(names.ENV_KEYS) == "":
+            raise ValueError(f"{names.ENV_KEYS} is empty: it names the folder of the keys that let clients in")
         port = int(environ.get(names.ENV_PORT, names.DEFAULT_PORT))
         return cls(
             worker_id=environ.get(names.ENV_WORKER_ID) or resource.metadata.name,
@@ -59,6 +63,7 @@ class RelaySettings:
             host=environ.get(names.ENV_HOST, "127.0.0.1"),
             port=port,
             admin_port=int(environ.get(names.ENV_ADMIN_PORT, names.DEFAULT_ADMIN_PORT)),
+            keys=Path(environ[names.ENV_KEYS]) if names.ENV_KEYS in environ else None,
             style=spec.relay.narration,
             heartbeat_s=spec.relay.heartbeat_seconds,
             queue_limit=spec.relay.queue_limit,

@@ -8,6 +8,9 @@ from rhapsode_contract.records import timestamp
 from rhapsode_relay.encoding import StreamEncoder
 from rhapsode_relay.journal import DATA, NARRATION, Journal
 
+GONE_GRACE_S = 30.0
+"""How long a worker may be without a connection before it counts as dead."""
+
 
 class WorkerState:
     """The worker as far as its frames tell. Its journal is `GET /v1/worker/stream`."""
@@ -29,6 +32,8 @@ class WorkerState:
         self.stats = frames.Stats()
         self.last_said: frames.Narration | None = None
         self._last_said_at = ""
+        self._was_ready = False
+        self._gone_at: float | None = None
 
     @property
     def ready(self) -> bool:
@@ -38,6 +43,20 @@ class WorkerState:
         """A worker connected; it tells its phase next."""
         self.engine, self.boot_id, self.caps = hello.engine, hello.boot_id, hello.caps
         self.model = hello.model or self.model
+        self._gone_at = None
+
+    def part(self, now: float) -> None:
+        """The connection closed."""
+        self._gone_at = now
+
+    def is_alive(self, now: float) -> bool:
+        """Return what a startup probe and a liveness probe ask: whether the worker came up, and is still there.
+
+        A worker that loads again is alive: its supervisor restarts an engine that died. One without a connection
+        may be about to come back. A relay that has just started cannot know that its worker was ready before: it
+        says no until the worker has come back and told, a second or two, less than a liveness probe forgives.
+        """
+        return self._was_ready and (self._gone_at is None or now - self._gone_at <= GONE_GRACE_S)
 
     def enter(
         self, phase: frames.Phase, reason: str = "", message: str = "", caps: frames.Caps | None = None
@@ -45,7 +64,7 @@ class WorkerState:
         self.phase, self.reason, self.message = phase, reason, message
         self.caps = caps or self.caps
         if phase == "ready":
-            self.load = None
+            self.load, self._was_ready = None, True
         self.journal.add(events.State(**self._ids(), phase=phase, reason=reason, message=message))
         self.journal.ring()
 

@@ -11,11 +11,11 @@ from typing import Any
 class Command:
     """A running `rhapsode` command."""
 
-    def __init__(self, *args: str, stdin: str | None = None) -> None:
+    def __init__(self, *args: str, stdin: str | None = None, environ: dict[str, str] | None = None) -> None:
         command = [sys.executable, "-m", "rhapsode", *args]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
+            stderr=subprocess.PIPE, text=True, env=os.environ | (environ or {}),
         )  # fmt: skip
         if stdin is not None:
             assert self.process.stdin is not None

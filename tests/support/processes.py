@@ -122,7 +122,9 @@ class Running:
 class Relay(Running):
     """A relay process."""
 
-    def __init__(self, resource: dict[str, Any], folder: Path, port: int, admin_port: int) -> None:
+    def __init__(
+        self, resource: dict[str, Any], folder: Path, port: int, admin_port: int, more: dict[str, str] | None = None
+    ) -> None:
         path = folder / "manifest.json"
         path.write_text(json.dumps(resource))
         self.socket = folder / "worker.sock"
@@ -135,7 +137,7 @@ class Relay(Running):
             names.ENV_PORT: str(port),
             names.ENV_ADMIN_PORT: str(admin_port),
         }
-        super().__init__([sys.executable, "-m", "rhapsode_relay"], environ)
+        super().__init__([sys.executable, "-m", "rhapsode_relay"], environ | (more or {}))
         self.client = httpx.Client(base_url=self.url)
         self.wait_record("relay_start")
         wait_until(lambda: _answers(self.admin_url), "the relay answers")
@@ -163,10 +165,10 @@ def _answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def running_relay(resource: dict[str, Any] | None = None) -> Iterator[Relay]:
+def running_relay(resource: dict[str, Any] | None = None, environ: dict[str, str] | None = None) -> Iterator[Relay]:
     """Run a relay alone; the test plays the worker."""
     with tempfile.TemporaryDirectory() as folder:
-        relay = Relay(resource or manifest(), Path(folder), free_port(), free_port())
+        relay = Relay(resource or manifest(), Path(folder), free_port(), free_port(), environ)
         try:
             yield relay
         finally:
