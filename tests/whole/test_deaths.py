@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -121,6 +122,21 @@ def test_sigterm_at_the_deadline_says_goodbye_with_a_retryable_error_and_exits_0
         assert error["error"]["code"] == "server_shutdown"
         assert (error["error"]["partial"], error["retryable"]) == (True, True)
         assert play.wait() == 0
+
+
+def test_an_operator_drains_and_then_ends_a_worker_that_was_answering() -> None:
+    with playing_slowly() as play:
+        with ask(play.port, "hello", seed=1, max_tokens=TOKENS) as stream:
+            stream.next("token")
+            assert httpx.post(f"{play.admin_url}/v1/drain").json()["running"] == 1
+            play.wait_record("drain")
+            with ask(play.port, "late") as late:
+                assert (late.status, late.json()["error"]["code"]) == (503, "draining")
+            play.send(signal.SIGTERM)
+            events = stream.rest()
+        assert names_of(events)[-2:] == ["end", "done"]
+        assert play.wait() == 0
+        assert play.wait_record("stopped")["message"] == f"Stopped after 1 request and {TOKENS} tokens"
 
 
 def test_ctrl_c_ends_both_at_once() -> None:
