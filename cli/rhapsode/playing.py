@@ -99,8 +99,7 @@ class Play:
         self._url = f"http://{args.host}:{args.port}"
         self._logger = _logger_into(view, manifest.metadata.name)
         self._stop: asyncio.Future[signal.Signals] | None = None
-        self._client = open_client(self._url)
-        self._asking = Asking(self._client, painter, lifecycle=False)
+        self._painter = painter
         environ = self._environ()
         self._processes = [
             Process("relay", "rhapsode_relay", environ, view.line),
@@ -109,18 +108,25 @@ class Play:
 
     async def run(self) -> int:
         """Play until a signal, the answer, or the discovery that it cannot work; return the exit status."""
+        if self._args.ask is None:
+            return await self._play()
+        with open_client(self._url) as client:
+            return await self._play(Asking(client, self._painter, lifecycle=False))
+
+    async def _play(self, asking: Asking | None = None) -> int:
         loop = asyncio.get_running_loop()
         self._stop = loop.create_future()
         for sent in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sent, self._on_signal, sent)
         self._announce()
         kept = [asyncio.create_task(process.keep(self._on_death)) for process in self._processes]
-        asked = [asyncio.create_task(self._ask())] if self._args.ask is not None else []
+        asked = [asyncio.create_task(self._ask(asking))] if asking else []
         waited: list[asyncio.Future[Any]] = [self._stop, *kept, *asked]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         interrupted = self._stop.done() and self._stop.result() == signal.SIGINT
         sent = signal.SIGTERM if self._stop.done() and not interrupted else signal.SIGINT
-        self._asking.give_up()
+        if asking:
+            asking.give_up()
         await stop_all(self._processes, sent, self._manifest.spec.relay.drain_seconds)
         await asyncio.gather(*kept, *asked, return_exceptions=True)
         return self._status(kept, asked, interrupted=interrupted)
@@ -157,17 +163,13 @@ class Play:
         }
         log_narration(self._logger, narrate("play_start", fields))
 
-    async def _ask(self) -> int:
+    async def _ask(self, asking: Asking) -> int:
         """Ask the question as soon as the relay listens; it is held, and told, while the model loads."""
         while "relay_start" not in self._view.seen:
-            if self._asking.given_up:
+            if asking.given_up:
                 raise CommandError("ended before the question could be asked", EXIT_TRY_LATER)
             await asyncio.sleep(0.02)
-        return await asyncio.to_thread(self._ask_now)
-
-    def _ask_now(self) -> int:
-        with self._client:
-            return self._asking.ask(body_of(self._args, self._args.ask))
+        return await asyncio.to_thread(asking.ask, body_of(self._args, self._args.ask))
 
     def _environ(self) -> dict[str, str]:
         return os.environ | {
