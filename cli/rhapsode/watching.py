@@ -18,6 +18,9 @@ EXAMPLES = """examples:
   rhapsode watch --url http://relay:8080 --narration story
   rhapsode watch --until-ready && echo go"""
 
+_STATUS = {"ready": 0, "failed": EXIT_FAILED}
+"""Exit status of a watch that waits, by the phase that ends it."""
+
 
 def add_parser(commands: Any) -> None:
     """Add `watch` to the commands."""
@@ -76,10 +79,10 @@ class Watching:
 
         for event in read_events(self._client, build, self._cut):
             phase = self._take(event)
-            if self._until_ready and phase == "ready":
-                return 0
-            if self._until_ready and phase == "failed":
-                return EXIT_FAILED
+            if self._until_ready and phase in _STATUS:
+                if isinstance(event, events.Worker):
+                    self._tell_last(event)
+                return _STATUS[phase]
         raise CommandError("the worker's stream ended")
 
     def _take(self, event: events.StreamEvent) -> str:
@@ -88,12 +91,6 @@ class Watching:
             case events.Worker():
                 self._style = self._style or event.style
                 self._met = True
-                if self._until_ready and event.narration is not None:  # else a ready worker would be met in silence
-                    last = event.narration
-                    told = events.Narration(
-                        seq=0, actor="", action=last.action, human=last.human, level="info", ts=last.ts
-                    )
-                    self._screen.narrate(told, "human")
                 return event.phase
             case events.Narration():
                 self._screen.narrate(event, self._style or "human")
@@ -103,6 +100,12 @@ class Watching:
                 self._screen.enter(event)
                 return event.phase
         return ""
+
+    def _tell_last(self, worker: events.Worker) -> None:
+        """Show what was said last: a worker that was ready before we came would be met in silence."""
+        if last := worker.narration:
+            told = events.Narration(seq=0, actor="", action=last.action, human=last.human, level="info", ts=last.ts)
+            self._screen.narrate(told, "human")
 
     def _cut(self, why: str) -> None:
         if self._met:
