@@ -7,7 +7,6 @@ import itertools
 import logging
 import os
 import resource
-import signal
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from rhapsode_contract import names
-from rhapsode_contract.lifelines import watch_lifeline
+from rhapsode_contract.lifelines import listen_for_stop
 from rhapsode_contract.manifests import load_manifest
 from rhapsode_contract.records import log_to_stdout
 from rhapsode_contract.validating import ManifestError
@@ -74,7 +73,7 @@ async def _run(settings: RelaySettings, logger: logging.Logger) -> None:
     house.log(house.worker.say("relay_start", port=client_socket.getsockname()[1], worker=settings.worker_id))
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)  # tokens make no cycles; looking for them costs a tenth of the throughput
-    stopping, hurry = _on_signals(loop)
+    stopping, hurry = listen_for_stop(loop, os.environ)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(client.serve([client_socket]))
         tasks.create_task(admin.serve([admin_socket]))
@@ -102,21 +101,6 @@ async def _close(listener: asyncio.AbstractServer, room: Room, *servers: Server)
         connection.close()
     for server in servers:
         server.stop()
-
-
-def _on_signals(loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Event, asyncio.Event]:
-    """Return what SIGTERM sets, and what a second signal or SIGINT sets besides."""
-    stopping, hurry = asyncio.Event(), asyncio.Event()
-
-    def stop(hurried: bool) -> None:
-        if hurried or stopping.is_set():
-            hurry.set()
-        stopping.set()
-
-    loop.add_signal_handler(signal.SIGTERM, stop, False)
-    loop.add_signal_handler(signal.SIGINT, stop, True)
-    watch_lifeline(loop, os.environ, lambda: stop(True))
-    return stopping, hurry
 
 
 def _new_epoch() -> str:

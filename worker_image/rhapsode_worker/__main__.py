@@ -2,12 +2,11 @@
 
 import asyncio
 import os
-import signal
 import sys
 from pathlib import Path
 
 from rhapsode_contract import names
-from rhapsode_contract.lifelines import watch_lifeline
+from rhapsode_contract.lifelines import listen_for_stop
 from rhapsode_contract.manifests import load_manifest
 from rhapsode_contract.records import log_to_stdout
 from rhapsode_contract.validating import ManifestError
@@ -28,17 +27,7 @@ def main() -> int:
 
 
 async def _run(settings: WorkerSettings) -> int:
-    stopping, hurry = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop(hurried: bool) -> None:
-        if hurried or stopping.is_set():
-            hurry.set()
-        stopping.set()
-
-    loop.add_signal_handler(signal.SIGTERM, stop, False)
-    loop.add_signal_handler(signal.SIGINT, stop, True)
-    watch_lifeline(loop, os.environ, lambda: stop(True))
+    stopping, hurry = listen_for_stop(asyncio.get_running_loop(), os.environ)
     return await Supervisor(settings, log_to_stdout("worker", settings.worker_id)).run(stopping, hurry)
 
 
