@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
-import msgspec
 import openvino_genai as genai
 
 from rhapsode_contract import frames
@@ -74,8 +73,7 @@ class OpenVINOEngine:
 
     async def _check_schema(self, request: frames.Generate) -> None:
         if request.json_schema is not None and self._schemas is not None:
-            schema = msgspec.json.encode(request.json_schema).decode()
-            await asyncio.to_thread(self._schemas.check, schema)
+            await asyncio.to_thread(self._schemas.check, request.json_schema)
 
     def abort(self, job_id: str) -> None:
         if self._stepper is not None and (ticket := self._tickets.get(job_id)):

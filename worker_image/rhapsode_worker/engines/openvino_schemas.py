@@ -1,4 +1,4 @@
-"""Check a JSON schema before the pipeline sees it. Called by `openvino`.
+"""JSON schemas for OpenVINO: applied, and checked before the pipeline sees them. Called by `openvino`.
 
 A schema that the grammar compiler refuses makes the pipeline's `step()` throw while other requests are scheduled,
 and after that it throws for ever. So each schema is first compiled by the same compiler in a pipeline of its own,
@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import openvino as ov
 import openvino_genai as genai
@@ -30,11 +31,11 @@ class SchemaChecker:
             self._pipeline = genai.LLMPipeline(folder, tokenizer, "CPU", ATTENTION_BACKEND="SDPA")
         self._lock = threading.Lock()
 
-    def check(self, schema: str) -> None:
+    def check(self, schema: dict[str, Any]) -> None:
         """Raises RequestError for a schema that cannot be used."""
         config = genai.GenerationConfig()
         config.max_new_tokens = 1
-        config.structured_output_config = genai.StructuredOutputConfig(json_schema=schema)
+        constrain(config, schema)
         with self._lock:
             try:
                 self._pipeline.generate(ov.Tensor(np.array([[0]], dtype=np.int64)), config)
@@ -43,6 +44,12 @@ class SchemaChecker:
                 raise RequestError(
                     "invalid_json_schema", why, "Correct or simplify it.", param="json_schema"
                 ) from exc
+
+
+def constrain(config: Any, schema: dict[str, Any]) -> None:
+    """Make a generation config say what a JSON schema allows, and nothing else."""
+    text = msgspec.json.encode(schema).decode()
+    config.structured_output_config = genai.StructuredOutputConfig(json_schema=text)
 
 
 def last_words(exc: Exception) -> str:

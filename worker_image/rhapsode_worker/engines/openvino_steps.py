@@ -19,7 +19,7 @@ import openvino_genai as genai
 from rhapsode_contract import frames
 from rhapsode_worker.composing import Composer, IdDecoder
 from rhapsode_worker.engines import Finished, Prefilled, Step
-from rhapsode_worker.engines.openvino_schemas import last_words
+from rhapsode_worker.engines.openvino_schemas import constrain, last_words
 from rhapsode_worker.errors import RequestError
 
 _TURNS = 4
@@ -242,8 +242,7 @@ def _generation_config(config: Any, request: frames.Generate, room: int) -> Any:
         if request.seed is not None:
             config.rng_seed = request.seed
     if request.json_schema is not None:
-        schema = msgspec.json.encode(request.json_schema).decode()
-        config.structured_output_config = genai.StructuredOutputConfig(json_schema=schema)
+        constrain(config, request.json_schema)
     return config
 
 
