@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.api_server import ApiServer, NoTools, find_tools
+from support.kubelet import Kubelet
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,10 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 def namespace(api_server: ApiServer) -> str:
     """A namespace of one test."""
     return api_server.namespace()
+
+
+@pytest.fixture
+def kubelet(api_server: ApiServer) -> Iterator[Kubelet]:
+    """One node with eight GPUs that really runs its pods."""
+    with Kubelet(api_server) as running:
+        yield running

@@ -22,6 +22,8 @@ from support.processes import free_port, wait_until
 JSON = dict[str, Any]
 START_S = 90.0
 """How long etcd or the API server may take to be ready: 3 s when nobody else uses the machine."""
+LEASH = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+"""Before a command: the process dies with the thread that started it, even if that is killed."""
 CONTROLLERS = (
     "garbage-collector-controller",
     "namespace-controller",
@@ -48,10 +50,9 @@ class Program:
     """One of Kubernetes' programs, with its log in a file. It does not outlive this process."""
 
     def __init__(self, command: list[str], log: Path) -> None:
-        leash = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         self._log = log
         with log.open("ab") as out:
-            self._process = subprocess.Popen([*leash, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            self._process = subprocess.Popen([*LEASH, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     def wait_ready(self, client: ApiClient, path: str) -> None:
         def ready() -> bool:

@@ -1,0 +1,80 @@
+"""The stand-in's own way to the API server: asyncio, and patient where a kubelet is. Used by `kubelet` and its pods."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal
+
+import aiohttp
+
+from support.api_client import PATCHES, ApiError
+
+JSON = dict[str, Any]
+Event = tuple[Literal["LISTED", "SEEN", "GONE"], list[JSON]]
+PAUSE_S = 0.1
+_LOST = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+
+
+class ApiStream:
+    """A session with the API server that outlives its restarts."""
+
+    def __init__(self, url: str, token: str, certificate: Path) -> None:
+        self._url = url
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {token}"},
+            connector=aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(certificate)), limit=64),
+            read_bufsize=4 * 1024 * 1024,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def send(self, method: str, path: str, body: Any = None, kind: str = "") -> JSON:
+        """Send until the server answers something that another try would not change; ApiError for a refusal."""
+        headers = {"Content-Type": PATCHES.get(kind, "application/json")}
+        content = None if body is None else json.dumps(body)
+        while True:
+            try:
+                async with self._session.request(
+                    method, self._url + path, data=content, headers=headers, timeout=aiohttp.ClientTimeout(30)
+                ) as response:
+                    answer: JSON = await response.json(content_type=None)
+            except _LOST:
+                await asyncio.sleep(PAUSE_S)
+                continue
+            if response.status < 400:
+                return answer
+            if response.status != 429 and response.status < 500:
+                raise ApiError(response.status, str(answer.get("message")))
+            await asyncio.sleep(PAUSE_S)
+
+    async def find(self, path: str) -> JSON | None:
+        try:
+            return await self.send("GET", path)
+        except ApiError as exc:
+            if exc.status == 404:
+                return None
+            raise
+
+    async def follow(self, path: str) -> AsyncIterator[Event]:
+        """Yield what is there, then each change; what is there again after every loss of the connection."""
+        while True:
+            listed = await self.send("GET", path)
+            yield "LISTED", listed["items"]
+            try:
+                async for event in self._watch(path, listed["metadata"]["resourceVersion"]):
+                    yield event
+            except _LOST:
+                await asyncio.sleep(PAUSE_S)
+
+    async def _watch(self, path: str, version: str) -> AsyncIterator[Event]:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+        params = {"watch": "true", "resourceVersion": version}
+        async with self._session.get(self._url + path, params=params, timeout=timeout) as response:
+            async for line in response.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    return
+                yield "GONE" if event["type"] == "DELETED" else "SEEN", [event["object"]]
