@@ -17,19 +17,19 @@ GPU_ENTRIES = (
         "{name} is home again 🏠", "After {seconds:span} {name} came home.", target="uuid",
     ),
     _life(
-        "gpu_fault", "gpu", "GPU {gpu} reports Xid {code}[, {meaning}]. {remedy}", level="error", target="uuid",
+        "gpu_fault", "gpu", "{gpu} reports Xid {code}[, {meaning}]. {remedy}", level="error", target="uuid",
     ),
     _life(
-        "gpu_program_fault", "gpu", "A program on GPU {gpu} failed: Xid {code}, {meaning}. {remedy}",
+        "gpu_program_fault", "gpu", "A program on {gpu} failed: Xid {code}, {meaning}. {remedy}",
         level="warn", target="uuid",
     ),
     _life(
         "gpu_throttled", "gpu",
-        "GPU {gpu} is slowed down: {why}[, {temperature_c} °C][, {power_w:rate} W]. {remedy}",
+        "{gpu} is slowed down: {why}[, {temperature_c} °C][, {power_w:rate} W]. {remedy}",
         "Going slower for a while 🐌", level="warn", target="uuid",
     ),
     _life(
-        "gpu_unthrottled", "gpu", "GPU {gpu} runs at full speed again after {seconds:span}",
+        "gpu_unthrottled", "gpu", "{gpu} runs at full speed again after {seconds:span}",
         "Cool again, and off we go 🧊", "After {seconds:span} it ran at full speed again.", target="uuid",
     ),
     _life(

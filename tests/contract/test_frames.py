@@ -52,7 +52,7 @@ WRITTEN: list[frames.WorkerFrame | frames.RelayFrame | frames.Note] = [
                 mig=True,
             ),
         ],
-    ),  # fmt: skip
+    ),
     frames.Stats(active=1, queued=2, tokens_total=3),
     frames.Prefill(job_id="smollm-0-abc", prompt_tokens=36, cached_tokens=32),
     frames.Token(job_id="smollm-0-abc", i=0, t=" café"),

@@ -1,11 +1,14 @@
 """A fake libnvidia-ml.so.1 whose GPUs a test moves while real code samples them through nvidia-ml-py."""
 
+import atexit
 import contextlib
 import ctypes
+import functools
 import mmap
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,12 +42,11 @@ class _State(ctypes.Structure):
 
 
 class FakeNvml:
-    """The library in `folder`, and its state: fields of `state` and `gpus` may be set at any time."""
+    """The library, and its state in `folder`: fields of `state` and `gpus` may be set at any time."""
 
     def __init__(self, folder: Path, gpus: int = 2, *, old_driver: bool = False) -> None:
-        self.folder = folder
-        self.library = build(folder, old_driver=old_driver)
-        self.path = folder / "state"
+        self.library = build(old_driver=old_driver)
+        self.path = folder / "nvml-state"
         self.path.write_bytes(bytes(ctypes.sizeof(_State)))
         with self.path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 0)
@@ -57,7 +59,7 @@ class FakeNvml:
     def environ(self) -> dict[str, str]:
         """What a process needs to meet this driver."""
         known = os.environ.get("LD_LIBRARY_PATH", "")
-        return {"LD_LIBRARY_PATH": f"{self.folder}:{known}", "FAKE_NVML_STATE": str(self.path)}
+        return {"LD_LIBRARY_PATH": f"{self.library.parent}:{known}", "FAKE_NVML_STATE": str(self.path)}
 
     def add(self, parent: int | None = None) -> FakeGpu:
         """Add a GPU, or a MIG instance of one."""
@@ -71,8 +73,11 @@ class FakeNvml:
         return added
 
 
-def build(folder: Path, *, old_driver: bool = False) -> Path:
-    """Compile the library into a folder."""
+@functools.cache
+def build(*, old_driver: bool = False) -> Path:
+    """Compile the library, once for all tests."""
+    folder = Path(tempfile.mkdtemp(prefix="fake-nvml-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     compiler = shutil.which("cc") or shutil.which("gcc")
     assert compiler, "These tests build a small C library: install a C compiler (Debian: apt-get install gcc)."
     library = folder / "libnvidia-ml.so.1"

@@ -61,9 +61,9 @@ class Nvml:
         try:
             pynvml.nvmlInit()
         except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded) as exc:
-            raise NoDriver(str(exc)) from exc
+            raise NoDriver(_words(exc)) from exc
         except pynvml.NVMLError as exc:
-            raise NvmlError(str(exc)) from exc
+            raise NvmlError(_words(exc)) from exc
         self._troubles: list[str] = []
         self._physical: dict[int | None, str] = {}
         self._handles: list[Any] = []
@@ -74,7 +74,7 @@ class Nvml:
             self._devices = [device for index in range(pynvml.nvmlDeviceGetCount()) for device in self._find(index)]
         except pynvml.NVMLError as exc:
             self.close()
-            raise NvmlError(str(exc)) from exc
+            raise NvmlError(_words(exc)) from exc
         if not self._devices and not self._troubles:
             self._troubles.append("no GPU is visible here")
 
@@ -116,7 +116,7 @@ class Nvml:
             self._handles.append(handle)
             yield from _instances(handle, uuid) if _mig_is_on(handle) else [_Device(handle, uuid, name, uuid)]
         except pynvml.NVMLError as exc:
-            self._troubles.append(f"GPU {index}: {exc}")
+            self._troubles.append(f"GPU {index}: {_words(exc)}")
 
     def _listen(self) -> None:
         """Ask to be told of Xids, of every GPU that can."""
@@ -189,7 +189,7 @@ def _read(device: _Device) -> Sight:
             if name not in device.lacks and (value := _ask(device, name, ask)) is not None:
                 facts[name] = value
     except pynvml.NVMLError as exc:
-        return Sight(**who, trouble=str(exc), remedy=_REMEDIES.get(exc.value, _DMESG))
+        return Sight(**who, trouble=_words(exc), remedy=_REMEDIES.get(exc.value, _DMESG))
     return Sight(**who, **facts)
 
 
@@ -241,3 +241,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
 
 def _address(handle: Any) -> int | None:
     return ctypes.cast(handle, ctypes.c_void_p).value
+
+
+def _words(error: pynvml.NVMLError) -> str:
+    return str(error).rstrip(". ")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 _RESET = "Reset it with nvidia-smi --gpu-reset when nothing uses it."
 _REBOOT = "Drain the node and reboot it."
 _REPLACE = "Drain the node; if it comes again, have the GPU replaced."
-_PROGRAM = "Look at the engine's last lines; if it comes again, update the engine."
+_PROGRAM = "See the engine's last lines; update the engine if it comes again."
 _DRIVER = "Update the NVIDIA driver if it comes again."
 _WATCH = "Nothing to do unless it comes often."
 UNKNOWN_REMEDY = "Look it up in NVIDIA's Xid catalogue."

@@ -32,11 +32,16 @@ static int is_whole(unsigned i) { return !S->gpu[i].parent && !S->gpu[i].hidden;
 
 Ret nvmlInitWithFlags(unsigned flags) {
     (void)flags;
+    static char mapped[4096];
     const char *path = getenv("FAKE_NVML_STATE");
-    int fd = path ? open(path, O_RDWR) : -1;
-    if (fd < 0) return NO_FILE;
-    if (S == &none) S = mmap(0, sizeof(struct state), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    close(fd);
+    if (!path) return NO_FILE;
+    if (strcmp(path, mapped)) {
+        int fd = open(path, O_RDWR);
+        if (fd < 0) return NO_FILE;
+        S = mmap(0, sizeof(struct state), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        close(fd);
+        snprintf(mapped, sizeof mapped, "%s", path);
+    }
     maybe_hang();
     if (S->init_error) return (Ret)S->init_error;
     up++;
@@ -115,7 +120,7 @@ Ret nvmlDeviceGetSupportedEventTypes(Dev dev, unsigned long long *out) { LACK(de
 Ret nvmlDeviceRegisterEvents(Dev dev, unsigned long long types, void *set) { (void)types; (void)set; LACK(dev, EVENTS); return OK; }
 Ret nvmlEventSetWait_v2(void *set, struct event *out, unsigned ms) {
     (void)set; NEED;
-    for (unsigned waited = 0;; waited++) {
+    for (unsigned waited = 0;; waited += 10) {
         for (unsigned i = 0; i < S->count; i++) {
             uint32_t code = __sync_lock_test_and_set(&S->gpu[i].xid, 0);
             if (!code) continue;
@@ -123,6 +128,6 @@ Ret nvmlEventSetWait_v2(void *set, struct event *out, unsigned ms) {
             return OK;
         }
         if (waited >= ms) return TIMEOUT;
-        usleep(1000);
+        usleep(10000);
     }
 }
