@@ -27,9 +27,10 @@ def throughput(rounds: int) -> None:
     for title, plan in (("in bursts of 100", BURSTS), ("one at a time", ONE_BY_ONE)):
         say(f"\n4 streams × 50,000 tokens, {title}\n\n| | events/s | to nginx | CPU s/M |\n|---|---|---|---|")
         found = compare(peers.installed(), plan, rounds)
-        base = next((one.events_s for one in found if one.name == "nginx"), None)
+        nginx = of_nginx(found)
         for one in found:
-            say(f"| {one.name} | {one.events_s:,.0f} | {ratio(one.events_s, base)} | {one.cpu:.2f} |")
+            to_nginx = ratio(one.events_s, nginx and nginx.events_s)
+            say(f"| {one.name} | {one.events_s:,.0f} | {to_nginx} | {one.cpu:.2f} |")
 
 
 def latency(rounds: int) -> None:
@@ -44,11 +45,16 @@ def latency(rounds: int) -> None:
 
 
 def latency_row(one: Figures, found: list[Figures]) -> str:
-    nginx = next((peer for peer in found if peer.name == "nginx"), None)
+    nginx = of_nginx(found)
     return (
         f"| {one.name} | {one.missing} | {one.p50:.3f} | {one.p50 - found[0].p50:+.3f} | {one.p99:.2f} "
         f"| {ratio(one.p99, nginx and nginx.p99)} | {one.cpu:.1f} | {ratio(one.cpu, nginx and nginx.cpu)} |"
     )
+
+
+def of_nginx(found: list[Figures]) -> Figures | None:
+    """Return nginx' figures, if it is here."""
+    return next((one for one in found if one.name == "nginx"), None)
 
 
 def small_things(_rounds: int) -> None:

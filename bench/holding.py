@@ -1,20 +1,22 @@
 """What a relay costs while little moves, and how soon it says what it must: memory, narration, clients that left."""
 
-import json
 import os
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from bench import peers
 from bench.client import REQUEST
-from bench.plans import Plan, write_plan
-from bench.running import feeding
+from bench.manifests import write_manifest
+from bench.plans import Plan
+from bench.running import feeding, start_client
 from rhapsode_contract import frames
 from rhapsode_contract.frames import encode_frame
+from rhapsode_contract.resources import EngineSpec
 
 FROZEN_S = 60
 
@@ -26,13 +28,10 @@ def memory() -> tuple[float, float]:
         time.sleep(2)
         idle = peer.rss_mib()
         with feeding(peer, plan):
-            command = peers.pinned(
-                peers.LOAD_CORE, sys.executable, "-m", "bench.client", peer.address, write_plan(plan)
-            )
-            client = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            client = start_client(peer, plan)
             time.sleep(8)
             busy = peer.rss_mib()
-            client.wait()
+            client.communicate()
     return idle, busy
 
 
@@ -94,21 +93,20 @@ def gone(times: int = 50) -> tuple[float, float]:
 
 def first_words(times: int = 5) -> float:
     """Return the median of seconds from the start of a worker's process to its first narration."""
-    manifest = {
-        "apiVersion": "rhapsode.dev/v1alpha1", "kind": "InferenceWorker", "metadata": {"name": "bench"},
-        "spec": {"model": {"source": "builtin://sim"}, "engine": {"name": "Simulator"}},
-    }  # fmt: skip
-    taken = []
-    for _ in range(times):
-        path = Path(f"/dev/shm/rhapsode-bench-{os.getpid()}.json")
-        path.write_text(json.dumps(manifest))
-        environ = os.environ | {"RHAPSODE_MANIFEST": str(path), "RHAPSODE_SOCKET": f"{path}.sock"}
-        began = time.perf_counter()
-        worker = subprocess.Popen([sys.executable, "-m", "rhapsode_worker"], env=environ, stdout=subprocess.PIPE)
-        assert worker.stdout is not None
-        worker.stdout.readline()
-        taken.append(time.perf_counter() - began)
-        worker.kill()
-        worker.communicate()
-        path.unlink()
-    return statistics.median(taken)
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        manifest = write_manifest(folder, "sim", EngineSpec(name="Simulator"))
+        environ = {"RHAPSODE_MANIFEST": str(manifest), "RHAPSODE_SOCKET": str(folder / "w.sock")}
+        return statistics.median(_first_word(environ) for _ in range(times))
+
+
+def _first_word(environ: dict[str, str]) -> float:
+    command = [sys.executable, "-m", "rhapsode_worker"]
+    began = time.perf_counter()
+    worker = subprocess.Popen(command, env=os.environ | environ, stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    worker.stdout.readline()
+    seconds = time.perf_counter() - began
+    worker.kill()
+    worker.communicate()
+    return seconds

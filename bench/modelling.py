@@ -11,13 +11,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 import openvino_genai as genai
 
+from bench.manifests import write_manifest
 from bench.peers import free_port
 from rhapsode_contract.names import default_cache
+from rhapsode_contract.resources import EngineSpec
 from rhapsode_worker.models import BUILTINS, find_installed
 
 MODEL = "smollm2-135m"
@@ -91,13 +93,11 @@ def speed(began: float, arrived: list[float]) -> Speed:
 @contextlib.contextmanager
 def playing() -> Iterator[int]:
     """Play the model; yield the relay's port."""
-    manifest: dict[str, Any] = {
-        "apiVersion": "rhapsode.dev/v1alpha1", "kind": "InferenceWorker", "metadata": {"name": "bench"},
-        "spec": {"model": {"source": f"builtin://{MODEL}"}, "engine": {"name": "OpenVINO", "maxSequences": SLOTS}},
-    }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        path, port = Path(folder) / "m.json", free_port()
-        path.write_text(json.dumps(manifest))
+        path, port = (
+            write_manifest(Path(folder), MODEL, EngineSpec(name="OpenVINO", max_sequences=SLOTS)),
+            free_port(),
+        )
         command = [sys.executable, "-m", "rhapsode", "play", str(path), "--port", str(port)]
         process = subprocess.Popen([*command, "--admin-port", "0"], stdout=subprocess.DEVNULL)
         try:

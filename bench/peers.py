@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from rhapsode_contract.manifests import save_manifest
+from bench.manifests import write_manifest
 from rhapsode_contract.requests import OnDisconnect
-from rhapsode_contract.resources import EngineSpec, InferenceWorker, Metadata, ModelSpec, RelaySpec, Spec
+from rhapsode_contract.resources import EngineSpec, RelaySpec
 
 PROXY_CORE, LOAD_CORE = 0, 1
 
@@ -87,17 +87,10 @@ def relay(on_disconnect: OnDisconnect = "grace") -> Iterator[Peer]:
     """Our relay, as a pod runs it."""
     with tempfile.TemporaryDirectory() as text:
         folder, port = Path(text), free_port()
-        spec = Spec(
-            model=ModelSpec(source="builtin://sim"),
-            engine=EngineSpec(name="Simulator"),
-            relay=RelaySpec(queue_limit=10_000, drain_seconds=0, on_disconnect=on_disconnect),
-        )
-        manifest = InferenceWorker(
-            api_version="rhapsode.dev/v1alpha1", kind="InferenceWorker", metadata=Metadata(name="bench"), spec=spec
-        )
-        save_manifest(manifest, folder / "m.json")
+        relay_spec = RelaySpec(queue_limit=10_000, drain_seconds=0, on_disconnect=on_disconnect)
+        manifest = write_manifest(folder, "sim", EngineSpec(name="Simulator"), relay_spec)
         environ = {
-            "RHAPSODE_MANIFEST": str(folder / "m.json"),
+            "RHAPSODE_MANIFEST": str(manifest),
             "RHAPSODE_SOCKET": str(folder / "w.sock"),
             "RHAPSODE_PORT": str(port),
             "RHAPSODE_ADMIN_PORT": str(free_port()),

@@ -46,12 +46,17 @@ def feeding(peer: Peer, plan: Plan) -> Iterator[subprocess.Popen[str]]:
         source.communicate()
 
 
+def start_client(peer: Peer, plan: Plan) -> subprocess.Popen[str]:
+    """Start who reads; it tells its figures when it ends."""
+    command = pinned(LOAD_CORE, sys.executable, "-m", "bench.client", peer.address, write_plan(plan))
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
 def run(open_peer: OpenPeer, plan: Plan) -> Figures:
     """Run one plan through one peer."""
     with open_peer() as peer, feeding(peer, plan):
         before = peer.cpu_s()
-        command = pinned(LOAD_CORE, sys.executable, "-m", "bench.client", peer.address, write_plan(plan))
-        client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        client = start_client(peer, plan)
         events = plan.streams * plan.tokens
         if plan.rate:
             time.sleep(LEAD_S)
