@@ -38,6 +38,16 @@ def token(i: int, text: str = "x", job_id: str = "a-1") -> frames.Token:
     return frames.Token(job_id=job_id, i=i, t=text)
 
 
+def test_of_vram_only_the_latest_waits_for_a_relay_that_does_not_read() -> None:
+    relay = Relay()
+    relay.outbox.pause()
+    for used in range(100):
+        gpu = frames.Gpu(uuid="GPU-1", name="H100", total_bytes=100, used_bytes=used)
+        relay.outbox.put(frames.Vram(source="nvml", gpus=[gpu]))
+    relay.outbox.resume()
+    assert [frame.gpus[0].used_bytes for frame in relay.turn() if isinstance(frame, frames.Vram)] == [99]
+
+
 def test_frames_of_one_turn_leave_in_one_write_in_order() -> None:
     relay = Relay()
     relay.outbox.put(frames.Prefill(job_id="a-1", prompt_tokens=1))
