@@ -9,6 +9,7 @@ An action's name never changes once released. `docs/narration.md` is made from t
 from collections.abc import Mapping
 from typing import Any
 
+from rhapsode_contract.cluster_entries import CLUSTER_ENTRIES
 from rhapsode_contract.entries import Entry
 from rhapsode_contract.entries import tell_of_life as _life
 from rhapsode_contract.entries import tell_of_request as _request
@@ -231,4 +232,4 @@ _REQUEST = (
     _request("failed", "supervisor", "Could not finish: {why:word}. {remedy}", level="error"),
 )  # fmt: skip
 
-CATALOGUE: Mapping[str, Entry] = {entry.action: entry for entry in (*_LIFECYCLE, *GPU_ENTRIES, *_REQUEST)}
+CATALOGUE: Mapping[str, Entry] = {entry.action: entry for entry in (*_LIFECYCLE, *GPU_ENTRIES, *CLUSTER_ENTRIES, *_REQUEST)}

@@ -66,9 +66,9 @@ class Kube:
 
     # Writing
 
-    async def apply(self, body: Body, *, manager: str) -> Body:
-        """Make an object what `body` says, by server-side apply."""
-        return await self._apply(path_of(body), body, manager)
+    async def apply(self, body: Body, *, manager: str, force: bool = True) -> Body:
+        """Make an object what `body` says, by server-side apply; `force` takes fields from other managers."""
+        return await self._apply(path_of(body), body, manager, force=force)
 
     async def apply_status(self, body: Body, *, manager: str) -> Body:
         """Make an object's status what `body` says."""
@@ -166,8 +166,8 @@ class Kube:
 
     # One request
 
-    async def _apply(self, path: str, body: Body, manager: str) -> Body:
-        query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
+    async def _apply(self, path: str, body: Body, manager: str, *, force: bool = True) -> Body:
+        query = {"fieldManager": manager, "force": str(force).lower(), "fieldValidation": "Strict"}
         written = await self._send("PATCH", path, msgspec.json.encode(body), APPLY, query)
         self.on_written(written)
         return written

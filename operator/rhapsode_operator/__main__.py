@@ -1,0 +1,37 @@
+"""The operator process: `python -m rhapsode_operator`."""
+
+import logging
+import os
+import sys
+
+import uvloop
+
+from rhapsode_contract import names
+from rhapsode_contract.records import log_to_stdout
+from rhapsode_operator.assembling import Assembly
+from rhapsode_operator.errors import CannotRun, OperatorError
+from rhapsode_operator.running import Seam, run
+from rhapsode_operator.settings import OperatorSettings
+
+
+def main(seam: Seam | None = None) -> int:
+    """Run an operator until it is told to stop; return the process's exit status."""
+    try:
+        settings = OperatorSettings.from_env(os.environ)
+        log_to_stdout("operator", settings.identity, settings.log_level)
+        uvloop.run(run(settings, seam or Assembly()))
+    except CannotRun as exc:
+        return _complain(exc.message, names.EXIT_CANNOT_WORK)
+    except OperatorError as exc:
+        logging.getLogger("rhapsode.operator").exception("%s", exc.message)
+        return _complain(exc.message, 1)
+    return 0
+
+
+def _complain(message: str, status: int) -> int:
+    sys.stderr.write(f"rhapsode-operator: {message}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Carry out a plan: the calls to the API server and to relays. Called by `reconciling`; decides nothing.
+
+Every write can be repeated: server-side apply under fixed names, deletion by uid. Nothing of others is taken over:
+an object with one of our names that is not ours is `NameTaken`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from rhapsode_contract.names import KIND
+from rhapsode_contract.resources import InferenceWorker
+from rhapsode_operator.building import Blueprint, Body, build_budget, build_claim, build_pod, build_services
+from rhapsode_operator.errors import RefusedError, RetryableError
+from rhapsode_operator.observing import PROTECT_ANNOTATIONS, Pod, Worker
+from rhapsode_operator.planning import Removal
+
+MANAGER = "rhapsode-operator"
+_log = logging.getLogger("rhapsode.operator.act")
+
+
+class Cluster(Protocol):
+    """What we need of the API server."""
+
+    async def apply(self, body: Body, *, manager: str, force: bool = True) -> Body: ...
+    async def annotate(self, namespace: str, pod: str, annotations: Mapping[str, str | None]) -> Body: ...
+    async def delete(self, kind: str, namespace: str, name: str, uid: str, grace_s: int | None = None) -> bool: ...
+    async def read(self, kind: str, namespace: str, name: str) -> Body | None: ...
+
+
+class Hands:
+    """Changes the objects of resources."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def create(self, blueprint: Blueprint, ordinals: tuple[int, ...], pod_hash: str) -> None:
+        """Make pods, each with its claim if it has one."""
+        await asyncio.gather(*(self._create(blueprint, ordinal, pod_hash) for ordinal in ordinals))
+
+    async def _create(self, blueprint: Blueprint, ordinal: int, pod_hash: str) -> None:
+        if claim := build_claim(blueprint.resource, ordinal):
+            await self._apply(claim)
+        await self._apply(build_pod(blueprint, ordinal, pod_hash))
+        self._say("pod_created", blueprint.resource, pod=blueprint.pod_name(ordinal))
+
+    async def remove(self, resource: InferenceWorker, removal: Removal) -> None:
+        """Delete a pod; the kubelet runs its preStop hook within the grace period."""
+        pod = removal.pod
+        if await self._cluster.delete("Pod", pod.namespace, pod.name, pod.uid):
+            self._say("pod_deleted", resource, pod=pod.name, why=removal.why)
+
+    async def furnish(self, resource: InferenceWorker) -> None:
+        """Make the Services and the disruption budget."""
+        await asyncio.gather(*(self._apply(body) for body in (*build_services(resource), build_budget(resource))))
+
+    async def protect(self, pod: Pod, *, protected: bool) -> None:
+        """Ask autoscalers to leave a pod alone, or no longer."""
+        wanted: dict[str, str | None] = {
+            name: value if protected else None for name, value in PROTECT_ANNOTATIONS.items()
+        }
+        await self._cluster.annotate(pod.namespace, pod.name, wanted)
+
+    async def _apply(self, body: Body) -> None:
+        """Apply without force first: a conflict is ours to settle only if the object is ours."""
+        try:
+            await self._cluster.apply(body, manager=MANAGER, force=False)
+        except (RetryableError, RefusedError) as exc:
+            if exc.status not in (409, 422):
+                raise
+            await self._settle(body, exc)
+
+    async def _settle(self, body: Body, why: RetryableError | RefusedError) -> None:
+        metadata = body["metadata"]
+        found = await self._cluster.read(body["kind"], metadata["namespace"], metadata["name"])
+        if found is None:
+            raise RetryableError(why.message, reason="Gone", status=409)
+        if not _is_ours(found, metadata["ownerReferences"][0]["uid"]):
+            kind, name = body["kind"], metadata["name"]
+            raise RefusedError(
+                f"{kind} {name} exists and is not ours: {_owner_words(found)}", reason="NameTaken", status=409
+            ) from why
+        if why.status == 409:
+            await self._cluster.apply(body, manager=MANAGER, force=True)
+        elif body["kind"] != "Pod" or not _is_outgoing(found, body):
+            raise why
+
+    @staticmethod
+    def _say(event: str, resource: InferenceWorker, **facts: Any) -> None:
+        facts |= {"event": event, "namespace": resource.metadata.namespace, "name": resource.metadata.name}
+        _log.info("%s %s", event.replace("_", " "), facts.get("pod"), extra={"facts": facts})
+
+
+def _is_ours(found: Body, uid: str) -> bool:
+    owners = found["metadata"].get("ownerReferences") or ()
+    return any(owner.get("uid") == uid and owner.get("controller") for owner in owners)
+
+
+def _is_outgoing(found: Body, wanted: Body) -> bool:
+    """Whether a pod with our name is of another spec, or going: then the watch was behind, and it is no mistake."""
+    same = found["metadata"].get("annotations", {}).get("rhapsode.dev/pod-hash")
+    ours = wanted["metadata"]["annotations"].get("rhapsode.dev/pod-hash")
+    return same != ours or bool(found["metadata"].get("deletionTimestamp"))
+
+
+def _owner_words(found: Body) -> str:
+    owners = found["metadata"].get("ownerReferences") or ()
+    owner = next((one for one in owners if one.get("controller")), None)
+    return f"{owner['kind']} {owner['name']} has it" if owner else f"no {KIND} made it"
+
+
+def key_of(worker: Worker) -> tuple[str, str]:
+    """Return the key of a resource."""
+    return worker.namespace, worker.name

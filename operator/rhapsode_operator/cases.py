@@ -1,0 +1,105 @@
+"""What the operator remembers of one resource between two looks. All of it may be lost: a new operator starts from
+the cluster's objects and from `status.workers[].replaced`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rhapsode_contract.statuses import Status
+from rhapsode_operator.budgeting import Written
+from rhapsode_operator.building import Blueprint
+from rhapsode_operator.narrating import Teller
+from rhapsode_operator.observing import Pod, Worker
+from rhapsode_operator.planning import DrainSeen, Memory
+from rhapsode_operator.queueing import Key
+
+ECHO_S = 5.0
+"""How long our own write may take to come back through the watch."""
+
+
+@dataclass(kw_only=True)
+class Case:
+    """One resource. Moments are seconds of the monotonic clock."""
+
+    uid: str
+    failures: dict[str, int]
+    """By the name of the pod: how often it failed since it was last ready."""
+    failed_at: dict[str, float] = field(default_factory=dict)
+    """By uid: since when a pod is seen failed."""
+    drains: dict[str, DrainSeen] = field(default_factory=dict)
+    drain_began: dict[str, float] = field(default_factory=dict)
+    tellers: dict[str, Teller] = field(default_factory=dict)
+    stages: dict[str, str] = field(default_factory=dict)
+    """By uid: the load stage that was announced last."""
+    objects_at: tuple[int, float] | None = None
+    """For which generation, and when, Services and budget were applied."""
+    status: Status | None = None
+    """What we wrote last, and when."""
+    status_at: float = 0.0
+    report: Written | None = None
+    reported: Status | None = None
+    _hash: tuple[int, str, str] | None = None
+
+    @classmethod
+    def of(cls, worker: Worker) -> "Case":
+        """Return a case that begins with what the status keeps."""
+        return cls(uid=worker.uid, failures={one.pod: one.replaced for one in worker.status.workers if one.replaced})
+
+    def pod_hash(self, worker: Worker, blueprint: Blueprint) -> str:
+        """Return the hash of the pods that the spec asks for."""
+        key = (worker.generation, worker.restarted_at)
+        if self._hash is None or self._hash[:2] != key:
+            self._hash = (*key, blueprint.pod_hash())
+        return self._hash[2]
+
+    def look(self, pods: Sequence[Pod], now: float) -> Memory:
+        """Note what can be seen of the pods, forget those that are gone, and return the memory for a plan."""
+        known = {pod.uid for pod in pods}
+        for remembered in (self.failed_at, self.drains, self.drain_began, self.tellers, self.stages):
+            for uid in set(remembered) - known:
+                del remembered[uid]
+        for pod in pods:
+            if pod.over:
+                self.failed_at.setdefault(pod.uid, now)
+            elif pod.ready:
+                self.failures.pop(pod.name, None)
+        return Memory(self.drains, {uid: now - at for uid, at in self.failed_at.items()}, self.failures)
+
+    def drained(self, pod: Pod, seen: DrainSeen | None, now: float) -> None:
+        """Note how far a drain is. A relay that cannot be asked is waited for as long as one that is busy."""
+        began = self.drain_began.setdefault(pod.uid, now)
+        self.drains[pod.uid] = seen or DrainSeen(None, now - began)
+
+    def latest_status(self, worker: Worker, now: float) -> Status:
+        """Return what stands in the cluster: what the watch told, or what we wrote and it has not told yet."""
+        if self.status is not None and now - self.status_at < ECHO_S:
+            return self.status
+        return worker.status
+
+
+class Phases:
+    """How many resources are in each phase."""
+
+    def __init__(self, tell: Callable[[dict[str, int]], None]) -> None:
+        self._tell = tell
+        self._phases: dict[Key, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def note(self, key: Key, phase: str) -> None:
+        """A resource is in a phase."""
+        if self._phases.get(key) != phase:
+            self._drop(key)
+            self._phases[key] = phase
+            self._counts[phase] += 1
+            self._tell(+self._counts)
+
+    def forget(self, key: Key) -> None:
+        """A resource is no more."""
+        if key in self._phases:
+            self._drop(key)
+            self._tell(+self._counts)
+
+    def _drop(self, key: Key) -> None:
+        if phase := self._phases.pop(key, None):
+            self._counts[phase] -= 1

@@ -1,0 +1,176 @@
+"""Say of each pod how it is and why: one reason of the table, one sentence with its remedy. Pure.
+
+From container states, exit codes, pod conditions and what the relay tells. The first that applies holds; the order is
+that of a pod's life, and a failure is remembered until the worker has loaded again.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from rhapsode_contract.conditions import FAILURES, REASONS
+from rhapsode_contract.names import EXIT_CANNOT_WORK
+from rhapsode_operator.observing import Container, Pod, Terminated
+from rhapsode_operator.tales import Tale
+
+UNREACHABLE_AFTER_S = 20.0
+"""A relay that is up and does not answer for so long is unreachable."""
+MAX_MESSAGE = 700
+
+_PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+_CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreStartHookError"}
+
+
+class Verdict(NamedTuple):
+    """How a pod is. `failing`: something is wrong with it."""
+
+    reason: str
+    message: str
+
+    @property
+    def failing(self) -> bool:
+        return self.reason in FAILURES
+
+    @property
+    def stalls(self) -> bool:
+        """Whether only a person can help."""
+        return REASONS[self.reason].stalls
+
+
+class Told(msgspec.Struct):
+    """What a worker writes into its termination log."""
+
+    reason: str
+    message: str = ""
+
+
+def judge(pod: Pod, tale: Tale | None, now: float, stall_s: float) -> Verdict:
+    """Return how a pod is that is wanted."""
+    for look in (_ended, _placed, _served, _contained, _crashed, _told_of_failure, _silent):
+        if verdict := look(pod, tale, now, stall_s):
+            return verdict
+    return _progress(pod, tale)
+
+
+def _verdict(reason: str, said: str) -> Verdict:
+    remedy = REASONS[reason].remedy if reason in FAILURES else ""
+    said = said.strip().rstrip(".")
+    message = f"{said}. {remedy}" if remedy and remedy not in said else said
+    return Verdict(reason, message[:MAX_MESSAGE])
+
+
+def _ended(pod: Pod, *_: Any) -> Verdict | None:
+    if not pod.over:
+        return None
+    if pod.reason in ("Evicted", "Preempting"):
+        return _verdict("Evicted", f"{pod.name} was put out of {pod.node or 'its node'}: {pod.message or pod.reason}")
+    if pod.reason == "UnexpectedAdmissionError" or pod.reason.startswith(("OutOf", "Node", "Terminated")):
+        return _verdict("PodRejected", f"{pod.node or 'the node'} refused {pod.name}: {pod.message or pod.reason}")
+    why = pod.message or pod.reason or _how_it_ended(pod)
+    return _verdict("PodFailed", f"{pod.name} ended{f': {why}' if why else ''}")
+
+
+def _how_it_ended(pod: Pod) -> str:
+    ends = [(one.name, end) for one in (pod.worker, pod.relay) if (end := one.last_end)]
+    return f"{ends[0][0]}, {_how(ends[0][1])}" if ends else ""
+
+
+def _placed(pod: Pod, *_: Any) -> Verdict | None:
+    scheduled = pod.conditions.get("PodScheduled")
+    if pod.node:
+        ready = pod.conditions.get("Ready")
+        if ready is not None and (ready.status == "Unknown" or ready.reason == "NodeStatusUnknown"):
+            return _verdict("NodeLost", f"node {pod.node} of {pod.name} does not answer")
+        return None
+    if scheduled is not None and scheduled.status == "False" and scheduled.reason == "Unschedulable":
+        return _verdict("Unschedulable", f"{pod.name} fits nowhere: {scheduled.message}")
+    return Verdict("Scheduling", f"{pod.name} waits for the scheduler")
+
+
+def _served(pod: Pod, *_: Any) -> Verdict | None:
+    return Verdict("AllReplicasReady", f"{pod.name} serves") if pod.ready else None
+
+
+def _contained(pod: Pod, *_: Any) -> Verdict | None:
+    for container in (pod.relay, pod.worker):
+        waiting = container.state.waiting
+        if waiting is None:
+            continue
+        image = pod.images.get(container.name, "its image")
+        if waiting.reason in _PULL:
+            return _verdict(
+                "ImagePull", f"{image} for {pod.name} cannot be pulled: {waiting.message or waiting.reason}"
+            )
+        if waiting.reason in _CONFIG:
+            return _verdict("ContainerConfig", f"{container.name} of {pod.name}: {waiting.message or waiting.reason}")
+    return None
+
+
+def _crashed(pod: Pod, *_: Any) -> Verdict | None:
+    """A container ended and has not recovered: that is remembered until it has started."""
+    for container in (pod.worker, pod.relay):
+        end = container.last_end
+        if end is not None and not (container.running and container.started):
+            return _verdict_of_end(pod, container, end)
+    return None
+
+
+def _verdict_of_end(pod: Pod, container: Container, end: Terminated) -> Verdict:
+    times = f" ({container.restart_count} restart{'s' * (container.restart_count != 1)})"
+    if end.reason == "OOMKilled":
+        said = f"{container.name} of {pod.name} used more memory than its limit{times}"
+        return _verdict("ContainerOOM", said)
+    if told := _read_told(end.message):
+        return _verdict(told.reason, f"{told.message}{times}" if container.restart_count else told.message)
+    crash = "WorkerCrash" if container.name == "worker" else "RelayCrash"
+    reason = "InvalidSpec" if end.exit_code == EXIT_CANNOT_WORK and container.name == "relay" else crash
+    last = end.message.strip().splitlines()[-1] if end.message.strip() else ""
+    return _verdict(
+        reason, f"{container.name} of {pod.name} ended by {_how(end)}{times}{f': {last}' if last else ''}"
+    )
+
+
+def _how(end: Terminated) -> str:
+    signal = end.signal or (end.exit_code - 128 if end.exit_code > 128 else 0)
+    return f"signal {signal}" if signal else f"exit code {end.exit_code}"
+
+
+def _read_told(message: str) -> Told | None:
+    try:
+        told = msgspec.json.decode(message.encode(), type=Told)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+    return told if told.reason in REASONS else Told("EngineCrash", told.message)
+
+
+def _told_of_failure(_pod: Pod, tale: Tale | None, *_: Any) -> Verdict | None:
+    if tale is None or tale.phase != "failed":
+        return None
+    reason = tale.reason if tale.reason in FAILURES else "EngineCrash"
+    return _verdict(reason, tale.message or "the worker gave up")
+
+
+def _silent(pod: Pod, tale: Tale | None, now: float, stall_s: float) -> Verdict | None:
+    if tale is None or not pod.relay.started:
+        return None
+    if tale.lost_at is not None and now - tale.lost_at > UNREACHABLE_AFTER_S:
+        seconds = round(now - tale.lost_at)
+        return _verdict("RelayUnreachable", f"the relay of {pod.name} at {pod.ip} has not answered for {seconds} s")
+    silent_s = now - max(tale.progress_at, tale.since)
+    if pod.worker.running and tale.phase in ("starting", "loading", "lost") and silent_s > stall_s:
+        doing = tale.load.stage if tale.load else "starting"
+        return _verdict("LoadStalled", f"{pod.name} made no progress with {doing} for more than {round(stall_s)} s")
+    return None
+
+
+def _progress(pod: Pod, tale: Tale | None) -> Verdict:
+    if not pod.relay.running:
+        return Verdict("ImagePulling", f"{pod.images.get('relay', 'the relay')} comes to {pod.node}")
+    if not pod.worker.running:
+        return Verdict("ImagePulling", f"{pod.images.get('worker', 'the worker')} comes to {pod.node}")
+    if tale is None or tale.phase in ("starting", "lost"):
+        return Verdict("Starting", f"{pod.name} starts")
+    if tale.phase == "draining":
+        return Verdict("Draining", f"{pod.name} finishes {tale.running} request{'s' * (tale.running != 1)}")
+    stage = f": {tale.load.stage}" if tale.load else ""
+    return Verdict("Loading", f"{pod.name} loads its model{stage}")

@@ -1,0 +1,61 @@
+"""What only the operator can see, as narration for those who wait at a pod's relay. Pure; called by `reconciling`."""
+
+from rhapsode_contract.catalogue import narrate
+from rhapsode_contract.frames import Narration
+from rhapsode_operator.judging import Verdict
+from rhapsode_operator.observing import Pod
+
+STILL_S = 15.0
+"""How often a pull that goes on is mentioned."""
+
+
+class Teller:
+    """Remembers what one pod's relay has been told."""
+
+    def __init__(self) -> None:
+        self._placed = False
+        self._restarts = 0
+        self._reason = ""
+        self._reason_at = 0.0
+        self._told_at = 0.0
+
+    def tell(self, pod: Pod, verdict: Verdict, now: float) -> list[Narration]:
+        """Return what to say now. Call it only when the relay can hear: what was returned counts as told."""
+        said = [*self._place(pod), *self._restart(pod)]
+        if verdict.reason != self._reason:
+            self._reason, self._reason_at, self._told_at = verdict.reason, now, now
+            return said + self._change(pod, verdict)
+        if verdict.reason == "ImagePulling" and now - self._told_at >= STILL_S:
+            self._told_at = now
+            fields = {"image": pod.images.get("worker", ""), "elapsed_s": round(now - self._reason_at)}
+            said.append(narrate("image_still_pulling", fields))
+        return said
+
+    def _place(self, pod: Pod) -> list[Narration]:
+        if self._placed or not pod.node:
+            return []
+        self._placed = True
+        return [narrate("pod_scheduled", {"pod": pod.name, "node": pod.node})]
+
+    def _restart(self, pod: Pod) -> list[Narration]:
+        count, end = pod.worker.restart_count, pod.worker.last_end
+        if count <= self._restarts:
+            return []
+        self._restarts = count
+        how = (end.reason or f"exit code {end.exit_code}") if end else "an unknown end"
+        return [narrate("container_restart", {"container": "worker", "count": count, "how": how})]
+
+    def _change(self, pod: Pod, verdict: Verdict) -> list[Narration]:
+        if verdict.reason == "ImagePulling":
+            image = pod.images.get("worker", "")
+            return [narrate("image_pull", {"image": image, "node": pod.node})]
+        if verdict.reason == "ImagePull":
+            return [narrate("image_failed", {"why": verdict.message})]
+        if verdict.reason == "LoadStalled":
+            return [narrate("load_stalled", {"why": verdict.message})]
+        return []
+
+
+def outdated(pod: Pod) -> Narration:
+    """Return what those hear whose pod is replaced by a new one."""
+    return narrate("rollout", {"pod": pod.name})

@@ -1,0 +1,60 @@
+"""What the operator may do, and why: the smallest Role that works.
+
+`checking` asks the API server for each of these at start, `role_yaml` renders `deploy/role.yaml` from them, and the
+tests run the operator under exactly that.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from rhapsode_contract.names import GROUP
+
+
+class Rule(NamedTuple):
+    """Some verbs on one resource."""
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    why: str
+
+
+WORK = (
+    Rule(GROUP, "inferenceworkers", ("get", "list", "watch"), "what is wanted"),
+    Rule(GROUP, "inferenceworkers/status", ("get", "patch"), "tell what is so"),
+    Rule(
+        GROUP, "inferenceworkers/finalizers", ("update",), "own pods where owners must be allowed to block deletion"
+    ),
+    Rule("", "pods", ("get", "list", "watch", "create", "patch", "delete"), "one pod per replica"),
+    Rule("", "services", ("get", "create", "patch", "delete"), "where clients call"),
+    Rule("", "configmaps", ("get", "create", "patch", "delete"), "the manifest that relay and worker read"),
+    Rule("", "persistentvolumeclaims", ("get", "create", "patch"), "the cache of models; never deleted by us"),
+    Rule("policy", "poddisruptionbudgets", ("get", "create", "patch", "delete"), "keep a replica during drains"),
+    Rule("events.k8s.io", "events", ("create", "patch"), "tell of transitions"),
+)
+"""Needed in each namespace that is served: a ClusterRole for the whole cluster, a Role per namespace otherwise."""
+
+LEAD = (Rule("coordination.k8s.io", "leases", ("get", "create", "update"), "one operator leads at a time"),)
+"""Needed in the operator's own namespace."""
+
+
+def role_yaml() -> str:
+    """Return both roles as manifests, each rule with its reason."""
+    return "".join(_lines())
+
+
+def _lines() -> Iterator[str]:
+    yield "# What the operator may do. Bind the first where it serves, the second where it runs.\n"
+    yield "# Made by `make generate` from operator/rhapsode_operator/permissions.py.\n"
+    yield from _role("ClusterRole", "rhapsode-operator", WORK)
+    yield "---\n"
+    yield from _role("Role", "rhapsode-operator-leader", LEAD)
+
+
+def _role(kind: str, name: str, rules: tuple[Rule, ...]) -> Iterator[str]:
+    yield f"apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: {name}\nrules:\n"
+    for rule in rules:
+        yield f"  # {rule.why}\n"
+        yield f'  - apiGroups: ["{rule.group}"]\n'
+        yield f'    resources: ["{rule.resource}"]\n'
+        yield f"    verbs: [{', '.join(rule.verbs)}]\n"

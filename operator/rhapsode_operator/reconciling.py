@@ -1,0 +1,309 @@
+"""Make one resource so: observe, plan, act, tell. Called by the queue with a key; idempotent.
+
+Writes follow one another per resource, because the queue never hands out a key twice at once. What went wrong is
+told in the status first and then raised, so that the queue decides when to try again.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from rhapsode_contract.conditions import REASONS
+from rhapsode_contract.names import API_VERSION, KIND
+from rhapsode_contract.records import timestamp
+from rhapsode_contract.statuses import Status
+from rhapsode_operator import budgeting, reporting
+from rhapsode_operator.acting import MANAGER, Cluster, Hands, key_of
+from rhapsode_operator.announcing import announce, announce_stage, event_body
+from rhapsode_operator.building import Blueprint, Images
+from rhapsode_operator.cases import Case, Phases
+from rhapsode_operator.errors import ForbiddenError, OperatorError, RefusedError
+from rhapsode_operator.judging import Verdict, judge
+from rhapsode_operator.narrating import STILL_S, Teller, outdated
+from rhapsode_operator.observing import Pod, Worker
+from rhapsode_operator.planning import Plan, Wanted, plan
+from rhapsode_operator.posting import Poster
+from rhapsode_operator.projecting import Seen, project, troubled
+from rhapsode_operator.queueing import Key
+from rhapsode_operator.telemetry import Telemetry
+
+TELEMETRY_MANAGER = "rhapsode-telemetry"
+OBJECTS_S = 600.0
+"""How often Services and budget are applied again: nobody watches them."""
+_Timers = list[float]
+
+
+class Store(Protocol):
+    """What the watch saw."""
+
+    def worker(self, key: Key) -> Worker | None: ...
+    def pods(self, key: Key) -> list[Pod]: ...
+    def keys(self) -> list[Key]: ...
+
+
+class Line(Protocol):
+    """The queue."""
+
+    def add(self, key: Key) -> None: ...
+    def add_after(self, key: Key, seconds: float) -> None: ...
+
+
+class StatusCluster(Cluster, Protocol):
+    """The API server, with statuses."""
+
+    async def apply_status(self, body: dict[str, Any], *, manager: str) -> dict[str, Any]: ...
+
+
+class StatusMeter(Protocol):
+    """Counts status writes and phases."""
+
+    def status_written(self, manager: str) -> None: ...
+    def workers_by_phase(self, counts: dict[str, int]) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """What a reconciler works with."""
+
+    cluster: StatusCluster
+    store: Store
+    line: Line
+    meter: StatusMeter
+    poster: Poster
+
+
+class Reconciler:
+    """All resources of one operator."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        images: Images,
+        identity: str,
+        admin_port: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster, self._store, self._line = ports.cluster, ports.store, ports.line
+        self._meter, self._poster = ports.meter, ports.poster
+        self._images, self._identity, self._clock = images, identity, clock
+        self._hands = Hands(ports.cluster)
+        self._cases: dict[Key, Case] = {}
+        self._phases = Phases(ports.meter.workers_by_phase)
+        self.telemetry = Telemetry(self, admin_port, clock)
+
+    async def start(self) -> None:
+        """Begin to lead."""
+        await self.telemetry.start()
+        await self._poster.start()
+
+    async def stop(self) -> None:
+        """Lead no more."""
+        await self.telemetry.stop()
+        await self._poster.stop()
+
+    def moved(self, key: Key, *, at_once: bool) -> None:
+        """A pod told something: look now if it matters, else when the write budget allows."""
+        if at_once:
+            self._line.add(key)
+        elif case := self._cases.get(key):
+            wait_s = budgeting.wait_s(case.report, self._gauge(self._told(key, case)), self._clock())
+            if wait_s is not None:
+                self._line.add_after(key, wait_s)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring one resource nearer to its spec; return after how many seconds to look again."""
+        worker = self._store.worker(key)
+        if worker is None or worker.deleting:
+            self._forget(key)
+            return None
+        case = self._cases.get(key)
+        if case is None or case.uid != worker.uid:
+            case = self._cases[key] = Case.of(worker)
+        if worker.resource is None:
+            await self._write(worker, case, _unreadable(worker, case.latest_status(worker, self._clock())))
+            return None
+        return await self._settle(worker, case, Blueprint(
+            resource=worker.resource, images=self._images, restarted_at=worker.restarted_at,
+        ))  # fmt: skip
+
+    def _forget(self, key: Key) -> None:
+        """Its objects go with it: Kubernetes' garbage collection needs no help of ours."""
+        self._cases.pop(key, None)
+        self._phases.forget(key)
+        self.telemetry.follow(key, ())
+
+    async def _settle(self, worker: Worker, case: Case, blueprint: Blueprint) -> float | None:
+        now, key = self._clock(), key_of(worker)
+        seen_pods = self._store.pods(key)
+        ours = [pod for pod in seen_pods if pod.owner == worker.uid]
+        self.telemetry.follow(key, ours)
+        spec = blueprint.resource.spec
+        wanted = Wanted(
+            0 if spec.suspend else spec.replicas, case.pod_hash(worker, blueprint), spec.rollout.surge,
+            spec.rollout.wait_for_idle, spec.rollout.timeout_seconds,
+        )  # fmt: skip
+        planned = plan(wanted, [*ours, *_strangers(seen_pods, worker)], case.look(ours, now))
+        trouble = await self._act(worker, case, blueprint, wanted, planned)
+        timers = [planned.again_s] if planned.again_s is not None else []
+        verdicts = {
+            pod.uid: judge(pod, self.telemetry.tales.get(pod.uid), now, spec.load.stall_seconds)
+            for pod in ours if not pod.deleting
+        }  # fmt: skip
+        await self._tell(worker, case, ours, verdicts, timers)
+        if trouble is not None or not planned.create:  # a new pod comes back through the watch in a moment
+            seen = Seen(worker, wanted, ours, verdicts, self.telemetry.tales, case.failures, _verdict_of(trouble))
+            await self._write(worker, case, project(seen, timestamp(), case.latest_status(worker, now)))
+            await self._report(worker, case, timers)
+        if trouble is not None:
+            raise trouble
+        timers.extend(_looks(verdicts.values(), spec.load.stall_seconds))
+        return min(timers, default=None)
+
+    # Acting
+
+    async def _act(
+        self, worker: Worker, case: Case, blueprint: Blueprint, wanted: Wanted, planned: Plan
+    ) -> OperatorError | None:
+        """Carry out a plan; return what only a status can tell, raise what will pass."""
+        try:
+            for removal in planned.delete:
+                await self._hands.remove(blueprint.resource, removal)
+                if removal.pod.over:
+                    case.failures[removal.pod.name] = case.failures.get(removal.pod.name, 0) + 1
+            for removal in planned.drain:
+                await self._drain(case, removal.pod)
+            await self._hands.create(blueprint, planned.create, wanted.pod_hash)
+            await self._furnish(worker, case, blueprint)
+            await self._guard(case, blueprint, self._store.pods(key_of(worker)))
+        except (RefusedError, ForbiddenError) as exc:
+            return exc
+        return None
+
+    async def _drain(self, case: Case, pod: Pod) -> None:
+        first = pod.uid not in case.drains
+        case.drained(pod, await self.telemetry.drain(pod), self._clock())
+        if first:
+            await self.telemetry.narrate(pod, outdated(pod))
+
+    async def _furnish(self, worker: Worker, case: Case, blueprint: Blueprint) -> None:
+        now = self._clock()
+        if case.objects_at and case.objects_at[0] == worker.generation and now - case.objects_at[1] < OBJECTS_S:
+            return
+        await self._hands.furnish(blueprint.resource)
+        case.objects_at = (worker.generation, now)
+
+    async def _guard(self, case: Case, blueprint: Blueprint, pods: Sequence[Pod]) -> None:
+        """Protect loading pods from autoscalers, and only those."""
+        for pod in pods:
+            if pod.owner != case.uid or pod.deleting or pod.over:
+                continue
+            loads = blueprint.resource.spec.disruption.protect_load and not pod.has_served
+            if pod.protected != loads and (loads or pod.ready):
+                await self._hands.protect(pod, protected=loads)
+
+    # Telling
+
+    async def _tell(
+        self, worker: Worker, case: Case, pods: Sequence[Pod], verdicts: dict[str, Verdict], timers: _Timers
+    ) -> None:
+        """Narrate to relays what only we can see, and announce load stages."""
+        for pod in pods:
+            tale, verdict = self.telemetry.tales.get(pod.uid), verdicts.get(pod.uid)
+            if tale is None or verdict is None or not tale.connected:
+                continue
+            for said in case.tellers.setdefault(pod.uid, Teller()).tell(pod, verdict, self._clock()):
+                await self.telemetry.narrate(pod, said)
+            if verdict.reason == "ImagePulling":
+                timers.append(STILL_S)
+            stage = tale.load.stage if tale.load else ""
+            if stage and case.stages.get(pod.uid) != stage:
+                case.stages[pod.uid] = stage
+                said_stage = announce_stage(pod.uid, pod.name, stage, pod.restarts)
+                self._poster.post(event_body(worker, said_stage, timestamp(), self._identity))
+
+    async def _write(self, worker: Worker, case: Case, status: Status) -> None:
+        """Write the operator's part of the status, and announce what changed, if anything did."""
+        now = self._clock()
+        old = case.latest_status(worker, now)
+        self._phases.note(key_of(worker), status.phase or "Pending")
+        if _main_part(old) == _main_part(status):
+            return
+        for said in announce(old, status):
+            self._poster.post(event_body(worker, said, timestamp(), self._identity))
+        await self._apply_status(worker, _main_part(status), MANAGER)
+        case.status, case.status_at = status, now
+
+    async def _report(self, worker: Worker, case: Case, timers: _Timers) -> None:
+        """Write telemetry's part of the status, if the budget allows; else come back when it does."""
+        now, told = self._clock(), self._told(key_of(worker), case)
+        gauge = self._gauge(told)
+        wait_s = budgeting.wait_s(case.report, gauge, now)
+        if wait_s:
+            timers.append(wait_s)
+        if wait_s != 0.0:
+            return
+        fresh = reporting.report(told, time.time())
+        if fresh != case.reported and (told or case.reported or worker.status.load or worker.status.vram):
+            await self._apply_status(worker, _telemetry_part(fresh), TELEMETRY_MANAGER)
+        case.report, case.reported = budgeting.Written(gauge, now), fresh
+
+    async def _apply_status(self, worker: Worker, status: dict[str, Any], manager: str) -> None:
+        metadata = {"name": worker.name, "namespace": worker.namespace, "uid": worker.uid}
+        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": status}
+        await self._cluster.apply_status(body, manager=manager)
+        self._meter.status_written(manager)
+
+    def _told(self, key: Key, case: Case) -> reporting.Told:
+        pods = [pod for pod in self._store.pods(key) if pod.owner == case.uid]
+        pods.sort(key=lambda pod: pod.ordinal)
+        return [(pod, tale) for pod in pods if (tale := self.telemetry.tales.get(pod.uid))]
+
+    def _gauge(self, told: reporting.Told) -> budgeting.Gauge:
+        return reporting.gauge(told, self._clock())
+
+
+def _strangers(pods: Sequence[Pod], worker: Worker) -> Iterator[Pod]:
+    """Yield pods with our label that are another's: they hold a name, and are not ours to touch."""
+    for pod in pods:
+        if pod.owner != worker.uid:
+            yield msgspec.structs.replace(pod, deleting=True)
+
+
+def _verdict_of(trouble: OperatorError | None) -> Verdict | None:
+    if trouble is None:
+        return None
+    reason = trouble.reason if trouble.reason in REASONS else "InvalidSpec"
+    reason = "Forbidden" if isinstance(trouble, ForbiddenError) else reason
+    return Verdict(reason, f"{trouble.message[:500].rstrip('.')}. {REASONS[reason].remedy}")
+
+
+def _looks(verdicts: Any, stall_s: float) -> Iterator[float]:
+    """Yield when a pod must be looked at again although nothing happens."""
+    for verdict in verdicts:
+        if verdict.reason in ("Starting", "Loading"):
+            yield min(stall_s / 4, 30.0)
+        elif verdict.reason in ("ImagePulling", "RelayUnreachable"):
+            yield STILL_S
+
+
+def _unreadable(worker: Worker, old: Status) -> Status:
+    """Return the status of a resource that an older CRD let in."""
+    said = f"{worker.problem}. {REASONS['InvalidSpec'].remedy}"
+    return troubled(worker, old, Verdict("InvalidSpec", said), timestamp())
+
+
+def _main_part(status: Status) -> dict[str, Any]:
+    """Return what the operator's manager owns of a status."""
+    lean = msgspec.structs.replace(status, load=None, vram=None, narration=None)
+    part: dict[str, Any] = msgspec.to_builtins(lean)
+    for replica in part.get("workers", ()):
+        replica.pop("load", None)
+    return part | {"replicas": status.replicas, "readyReplicas": status.ready_replicas}
+
+
+def _telemetry_part(status: Status) -> dict[str, Any]:
+    part: dict[str, Any] = msgspec.to_builtins(status)
+    return {name: part[name] for name in ("load", "vram", "narration", "workers") if name in part}

@@ -1,0 +1,196 @@
+"""One operator process, from start to end: what starts when, and what ends before what. Called by `__main__`.
+
+Start: HTTP, the checks, the Lease, then kopf; it cancels every task that it did not find when it began, so what must
+outlive it starts before. The reconciler and the queue's workers start in its startup and end in its cleanup. End: the
+workers finish what they do, the Lease is released, HTTP goes last.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rhapsode_contract.names import KIND
+from rhapsode_operator.checking import check
+from rhapsode_operator.electing import Elector
+from rhapsode_operator.errors import OperatorError, RetryableError
+from rhapsode_operator.kube import Kube, connect
+from rhapsode_operator.metrics import Metrics
+from rhapsode_operator.probing import Prober
+from rhapsode_operator.queueing import Key, Queue
+from rhapsode_operator.serving import Health, serve
+from rhapsode_operator.settings import OperatorSettings
+from rhapsode_operator.watching import Watched, watch
+
+STOP_S = 3.0
+"""How long runs may take to finish when we stop."""
+EXIT_LOST = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a reconciler works with."""
+
+    settings: OperatorSettings
+    kube: Kube
+    queue: Queue
+    watched: Watched[Any, Any]
+    metrics: Metrics
+
+
+class Reconciler(Protocol):
+    """Makes one resource so. Made when the process starts, started when it leads."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def reconcile(self, key: Key) -> float | None: ...
+
+
+class Seam(Protocol):
+    """What the reconciling half brings: how objects are kept, and who works on them."""
+
+    def make_worker(self, body: dict[str, Any]) -> Any: ...
+    def make_pod(self, body: dict[str, Any]) -> Any: ...
+    def make_reconciler(self, parts: Parts) -> Reconciler: ...
+
+
+async def run(settings: OperatorSettings, seam: Seam) -> None:
+    """Run until SIGTERM. Raises CannotRun where no restart helps, and OperatorError when the watch ended."""
+    metrics = Metrics()
+    health = Health(metrics)
+    stop = asyncio.Event()
+    _on_signals(stop)
+    async with (
+        serve(health, metrics, settings.host, settings.port),
+        _beside(health.beat()),
+        connect(metrics, connections=settings.workers + 8) as kube,
+    ):
+        elector = Elector(kube, settings)
+        if await _before(stop, _start(kube, settings, health, elector)):
+            await _lead(_Leader(settings, seam, kube, health, metrics), elector, stop)
+
+
+async def _start(kube: Kube, settings: OperatorSettings, health: Health, elector: Elector) -> None:
+    await check(kube, settings)
+    health.elector = elector
+    await elector.acquire()
+
+
+async def _lead(leader: "_Leader", elector: Elector, stop: asyncio.Event) -> None:
+    """Work as long as we lead."""
+    try:
+        async with _beside(_die_with(elector)):
+            await leader.work(elector, stop)
+    finally:
+        await elector.release()
+
+
+class _Leader:
+    """What runs while we lead."""
+
+    def __init__(self, settings: OperatorSettings, seam: Seam, kube: Kube, health: Health, metrics: Metrics) -> None:
+        self._health, self._settings = health, settings
+        self._queue = queue = Queue(metrics, resync_s=settings.resync_s)
+        self._watched = watched = Watched[Any, Any](queue, health.pulse, seam.make_worker, seam.make_pod)
+        parts = Parts(settings=settings, kube=kube, queue=queue, watched=watched, metrics=metrics)
+        self._reconciler = seam.make_reconciler(parts)
+        self._prober = Prober(kube, health.pulse, settings.watch_namespaces)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._elector: Elector | None = None
+        kube.on_written = self._expect
+
+    async def work(self, elector: Elector, stop: asyncio.Event) -> None:
+        self._elector = elector
+        try:
+            await watch(
+                self._watched,
+                self._settings,
+                on_start=self._begin,
+                on_stop=self._end,
+                ready=asyncio.Event(),
+                stop=stop,
+            )
+        except Exception as exc:
+            raise OperatorError(f"the watch ended: {str(exc) or type(exc).__name__}", reason="WatchEnded") from exc
+        finally:
+            await self._end()
+
+    async def _begin(self) -> None:
+        await self._reconciler.start()
+        crew, size = self._queue.run(self._reconcile, self._settings.workers), self._settings.workers
+        self._tasks = [asyncio.create_task(crew), asyncio.create_task(self._prober.run())]
+        while self._queue.workers_alive < size:
+            await asyncio.sleep(0)
+        self._health.queue, self._health.workers = self._queue, size
+        self._health.last_event_age = self._watched.last_event_age
+
+    async def _end(self) -> None:
+        """Let runs finish, for a moment; a second call finds nothing to do."""
+        tasks, self._tasks = self._tasks, []
+        if not tasks:
+            return
+        self._health.workers = 0
+        self._queue.close()
+        await asyncio.wait(tasks[:1], timeout=STOP_S)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._reconciler.stop()
+
+    async def _reconcile(self, key: Key) -> float | None:
+        if self._elector is None or not self._elector.leading:
+            raise RetryableError("another operator may lead by now", reason="NotLeading")
+        seconds = await self._reconciler.reconcile(key)
+        if self._watched.worker(key) is None:
+            self._queue.forget(key)
+        return seconds
+
+    def _expect(self, written: dict[str, Any]) -> None:
+        """What we wrote must come back through the watch."""
+        if written["kind"] in (KIND, "Pod"):
+            metadata = written["metadata"]
+            named = (written["kind"], metadata["namespace"], metadata["name"])
+            self._health.pulse.expect(named, metadata["resourceVersion"], asyncio.get_running_loop().time())
+
+
+async def _die_with(elector: Elector) -> None:
+    """End the process at once when we lead no more: two that act are worse than none for a moment."""
+    why = await elector.keep()
+    os.write(sys.stderr.fileno(), f"rhapsode-operator: {why}; ending at once\n".encode())
+    os._exit(EXIT_LOST)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run something as long as the block runs."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Run something unless we are stopped before; return whether it was done."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+        return working.done()
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    """Stop on SIGTERM and Ctrl-C. While kopf runs its own handlers do the same."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
