@@ -40,6 +40,7 @@ _USUAL = (
     Reason("Suspended", "spec.suspend is true, or spec.replicas is 0", "Set spec.suspend to false."),
     Reason("NoProblem", "nothing is wrong"),
     Reason("Finished", "nothing is left to do"),
+    Reason("Loaded", "at least one pod has its model in memory"),
     Reason("NotLoaded", "no pod has its model in memory"),
     Reason("VRAMLow", "enough of every GPU's memory is free"),
     Reason(

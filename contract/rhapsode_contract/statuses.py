@@ -56,7 +56,7 @@ class VramStatus(Struct, kw_only=True, omit_defaults=True):
     source: Annotated[
         VramSource,
         Meta(description="nvml, none (no driver) or unsupported (the driver cannot tell): never a guess."),
-    ] = "none"
+    ]
     summary: Annotated[str, Meta(description="The column, such as 71.3/80 GiB.")] = ""
     used_mib: Annotated[int | None, Meta(description="MiB in use on all GPUs.")] = field(name="usedMiB", default=None)
     total_mib: Annotated[int | None, Meta(description="MiB of all GPUs.")] = field(name="totalMiB", default=None)

@@ -172,5 +172,4 @@ def _progress(pod: Pod, tale: Tale | None) -> Verdict:
         return Verdict("Starting", f"{pod.name} starts")
     if tale.phase == "draining":
         return Verdict("Draining", f"{pod.name} finishes {tale.running} request{'s' * (tale.running != 1)}")
-    stage = f": {tale.load.stage}" if tale.load else ""
-    return Verdict("Loading", f"{pod.name} loads its model{stage}")
+    return Verdict("Loading", f"{pod.name} loads its model; status.load says how far")

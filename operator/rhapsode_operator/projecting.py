@@ -130,7 +130,7 @@ def _conditions(seen: Seen, old: Status) -> list[Judged]:
         (
             "ModelLoaded",
             _word(loaded > 0),
-            Verdict("AllReplicasReady", f"{_count(loaded, 'pod')} with the model in memory")
+            Verdict("Loaded", f"{_count(loaded, 'pod')} with the model in memory")
             if loaded
             else Verdict("NotLoaded", "no pod has the model in memory"),
         ),

@@ -12,28 +12,25 @@ from typing import Any, Protocol
 import msgspec
 
 from rhapsode_contract.conditions import REASONS
-from rhapsode_contract.names import API_VERSION, KIND
 from rhapsode_contract.records import timestamp
-from rhapsode_contract.statuses import Status
 from rhapsode_operator import budgeting, reporting
-from rhapsode_operator.acting import MANAGER, Cluster, Hands, key_of
-from rhapsode_operator.announcing import announce, announce_stage, event_body
+from rhapsode_operator.acting import Cluster, Hands, key_of
+from rhapsode_operator.announcing import announce_stage, event_body
 from rhapsode_operator.building import Blueprint, Images
-from rhapsode_operator.cases import Case, Phases
+from rhapsode_operator.cases import Case
 from rhapsode_operator.errors import ForbiddenError, OperatorError, RefusedError
 from rhapsode_operator.judging import Verdict, judge
 from rhapsode_operator.narrating import STILL_S, Teller, outdated
 from rhapsode_operator.observing import Pod, Worker
 from rhapsode_operator.planning import Plan, Wanted, plan
 from rhapsode_operator.posting import Poster
-from rhapsode_operator.projecting import Seen, project, troubled
+from rhapsode_operator.projecting import Seen, project
 from rhapsode_operator.queueing import Key
 from rhapsode_operator.telemetry import Telemetry
+from rhapsode_operator.writing import Scribe, StatusCluster, StatusMeter, Timers, unreadable
 
-TELEMETRY_MANAGER = "rhapsode-telemetry"
 OBJECTS_S = 600.0
 """How often Services and budget are applied again: nobody watches them."""
-_Timers = list[float]
 
 
 class Store(Protocol):
@@ -51,24 +48,15 @@ class Line(Protocol):
     def add_after(self, key: Key, seconds: float) -> None: ...
 
 
-class StatusCluster(Cluster, Protocol):
-    """The API server, with statuses."""
-
-    async def apply_status(self, body: dict[str, Any], *, manager: str) -> dict[str, Any]: ...
-
-
-class StatusMeter(Protocol):
-    """Counts status writes and phases."""
-
-    def status_written(self, manager: str) -> None: ...
-    def workers_by_phase(self, counts: dict[str, int]) -> None: ...
+class StatusedCluster(Cluster, StatusCluster, Protocol):
+    """The API server."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
     """What a reconciler works with."""
 
-    cluster: StatusCluster
+    cluster: StatusedCluster
     store: Store
     line: Line
     meter: StatusMeter
@@ -87,11 +75,11 @@ class Reconciler:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster, self._store, self._line = ports.cluster, ports.store, ports.line
-        self._meter, self._poster = ports.meter, ports.poster
+        self._poster = ports.poster
         self._images, self._identity, self._clock = images, identity, clock
         self._hands = Hands(ports.cluster)
         self._cases: dict[Key, Case] = {}
-        self._phases = Phases(ports.meter.workers_by_phase)
+        self._scribe = Scribe(ports.cluster, ports.meter, ports.poster, identity, clock)
         self.telemetry = Telemetry(self, admin_port, clock)
 
     async def start(self) -> None:
@@ -109,7 +97,8 @@ class Reconciler:
         if at_once:
             self._line.add(key)
         elif case := self._cases.get(key):
-            wait_s = budgeting.wait_s(case.report, self._gauge(self._told(key, case)), self._clock())
+            gauge = reporting.gauge(self._told(key, case), self._clock())
+            wait_s = budgeting.wait_s(case.report, gauge, self._clock())
             if wait_s is not None:
                 self._line.add_after(key, wait_s)
 
@@ -123,7 +112,7 @@ class Reconciler:
         if case is None or case.uid != worker.uid:
             case = self._cases[key] = Case.of(worker)
         if worker.resource is None:
-            await self._write(worker, case, _unreadable(worker, case.latest_status(worker, self._clock())))
+            await self._scribe.write(worker, case, unreadable(worker, case.latest_status(worker, self._clock())))
             return None
         return await self._settle(worker, case, Blueprint(
             resource=worker.resource, images=self._images, restarted_at=worker.restarted_at,
@@ -132,7 +121,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         """Its objects go with it: Kubernetes' garbage collection needs no help of ours."""
         self._cases.pop(key, None)
-        self._phases.forget(key)
+        self._scribe.forget(key)
         self.telemetry.follow(key, ())
 
     async def _settle(self, worker: Worker, case: Case, blueprint: Blueprint) -> float | None:
@@ -155,12 +144,17 @@ class Reconciler:
         await self._tell(worker, case, ours, verdicts, timers)
         if trouble is not None or not planned.create:  # a new pod comes back through the watch in a moment
             seen = Seen(worker, wanted, ours, verdicts, self.telemetry.tales, case.failures, _verdict_of(trouble))
-            await self._write(worker, case, project(seen, timestamp(), case.latest_status(worker, now)))
-            await self._report(worker, case, timers)
+            await self._scribe.write(worker, case, project(seen, timestamp(), case.latest_status(worker, now)))
+            await self._scribe.report(worker, case, self._told(key, case), timers)
         if trouble is not None:
             raise trouble
         timers.extend(_looks(verdicts.values(), spec.load.stall_seconds))
         return min(timers, default=None)
+
+    def _told(self, key: Key, case: Case) -> reporting.Told:
+        pods = [pod for pod in self._store.pods(key) if pod.owner == case.uid]
+        pods.sort(key=lambda pod: pod.ordinal)
+        return [(pod, tale) for pod in pods if (tale := self.telemetry.tales.get(pod.uid))]
 
     # Acting
 
@@ -207,7 +201,7 @@ class Reconciler:
     # Telling
 
     async def _tell(
-        self, worker: Worker, case: Case, pods: Sequence[Pod], verdicts: dict[str, Verdict], timers: _Timers
+        self, worker: Worker, case: Case, pods: Sequence[Pod], verdicts: dict[str, Verdict], timers: Timers
     ) -> None:
         """Narrate to relays what only we can see, and announce load stages."""
         for pod in pods:
@@ -223,46 +217,6 @@ class Reconciler:
                 case.stages[pod.uid] = stage
                 said_stage = announce_stage(pod.uid, pod.name, stage, pod.restarts)
                 self._poster.post(event_body(worker, said_stage, timestamp(), self._identity))
-
-    async def _write(self, worker: Worker, case: Case, status: Status) -> None:
-        """Write the operator's part of the status, and announce what changed, if anything did."""
-        now = self._clock()
-        old = case.latest_status(worker, now)
-        self._phases.note(key_of(worker), status.phase or "Pending")
-        if _main_part(old) == _main_part(status):
-            return
-        for said in announce(old, status):
-            self._poster.post(event_body(worker, said, timestamp(), self._identity))
-        await self._apply_status(worker, _main_part(status), MANAGER)
-        case.status, case.status_at = status, now
-
-    async def _report(self, worker: Worker, case: Case, timers: _Timers) -> None:
-        """Write telemetry's part of the status, if the budget allows; else come back when it does."""
-        now, told = self._clock(), self._told(key_of(worker), case)
-        gauge = self._gauge(told)
-        wait_s = budgeting.wait_s(case.report, gauge, now)
-        if wait_s:
-            timers.append(wait_s)
-        if wait_s != 0.0:
-            return
-        fresh = reporting.report(told, time.time())
-        if fresh != case.reported and (told or case.reported or worker.status.load or worker.status.vram):
-            await self._apply_status(worker, _telemetry_part(fresh), TELEMETRY_MANAGER)
-        case.report, case.reported = budgeting.Written(gauge, now), fresh
-
-    async def _apply_status(self, worker: Worker, status: dict[str, Any], manager: str) -> None:
-        metadata = {"name": worker.name, "namespace": worker.namespace, "uid": worker.uid}
-        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": status}
-        await self._cluster.apply_status(body, manager=manager)
-        self._meter.status_written(manager)
-
-    def _told(self, key: Key, case: Case) -> reporting.Told:
-        pods = [pod for pod in self._store.pods(key) if pod.owner == case.uid]
-        pods.sort(key=lambda pod: pod.ordinal)
-        return [(pod, tale) for pod in pods if (tale := self.telemetry.tales.get(pod.uid))]
-
-    def _gauge(self, told: reporting.Told) -> budgeting.Gauge:
-        return reporting.gauge(told, self._clock())
 
 
 def _strangers(pods: Sequence[Pod], worker: Worker) -> Iterator[Pod]:
@@ -287,23 +241,3 @@ def _looks(verdicts: Any, stall_s: float) -> Iterator[float]:
             yield min(stall_s / 4, 30.0)
         elif verdict.reason in ("ImagePulling", "RelayUnreachable"):
             yield STILL_S
-
-
-def _unreadable(worker: Worker, old: Status) -> Status:
-    """Return the status of a resource that an older CRD let in."""
-    said = f"{worker.problem}. {REASONS['InvalidSpec'].remedy}"
-    return troubled(worker, old, Verdict("InvalidSpec", said), timestamp())
-
-
-def _main_part(status: Status) -> dict[str, Any]:
-    """Return what the operator's manager owns of a status."""
-    lean = msgspec.structs.replace(status, load=None, vram=None, narration=None)
-    part: dict[str, Any] = msgspec.to_builtins(lean)
-    for replica in part.get("workers", ()):
-        replica.pop("load", None)
-    return part | {"replicas": status.replicas, "readyReplicas": status.ready_replicas}
-
-
-def _telemetry_part(status: Status) -> dict[str, Any]:
-    part: dict[str, Any] = msgspec.to_builtins(status)
-    return {name: part[name] for name in ("load", "vram", "narration", "workers") if name in part}

@@ -18,7 +18,7 @@ from rhapsode_operator.probing import Pulse
 from rhapsode_operator.queueing import RUN_S, Queue
 
 OWED_S = 120.0
-"""How long the watch may owe a change: kopf notices a silent connection after 70 s, then backs off for up to 21."""
+"""How long the watch may owe a change: kopf notices a silent connection after 70 s, then lists anew."""
 STUCK_S = 3 * RUN_S
 LAG_S = 10.0
 BEAT_S = 1.0

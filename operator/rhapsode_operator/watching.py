@@ -111,11 +111,17 @@ async def watch(
 ) -> None:
     """Watch until `stop` or SIGTERM; what runs meanwhile is started by `on_start` and ended by `on_stop`.
 
-    kopf cancels every task that it did not find when it began, so those that must outlive it are started before.
+    kopf cancels every task that it did not find when it began, so those that must outlive it are started before; and
+    waits 5 s for them first, also for its own that waits for `stop`, unless that is set when SIGTERM came instead.
     Raises what ended the watch, if it did not end in order.
     """
+
+    async def end() -> None:
+        stop.set()
+        await on_stop()
+
     await kopf.operator(
-        registry=make_registry(watched, on_start, on_stop),
+        registry=make_registry(watched, on_start, end),
         settings=kopf_settings(settings),
         standalone=True,  # its peering needs CRDs and freezes both of two equals; we have a Lease
         clusterwide=not settings.watch_namespaces,
@@ -174,6 +180,7 @@ def kopf_settings(settings: OperatorSettings) -> kopf.OperatorSettings:
     ours.watching.inactivity_timeout = 70  # bookmarks come every 60 s
     ours.watching.connect_timeout = 10
     ours.networking.request_timeout, ours.networking.connect_timeout = 30, 10
+    ours.networking.error_backoffs = (0.5, 1, 2, 3, 3, 3, 3, 3, 3, 3, 3)  # 21 s would delay what follows an outage
     ours.queueing.worker_limit = None  # with indices a limit below the number of objects is a deadlock
     ours.execution.max_workers = 2
     ours.process.ultimate_exiting_timeout = 25  # below the pod's grace period

@@ -1,0 +1,105 @@
+"""Write statuses: the operator's part when it changes, telemetry's part under its budget. Called by `reconciling`."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from rhapsode_contract.conditions import REASONS
+from rhapsode_contract.names import API_VERSION, KIND
+from rhapsode_contract.records import timestamp
+from rhapsode_contract.statuses import Status
+from rhapsode_operator import budgeting, reporting
+from rhapsode_operator.acting import MANAGER, key_of
+from rhapsode_operator.announcing import announce, event_body
+from rhapsode_operator.cases import Case, Phases
+from rhapsode_operator.judging import Verdict
+from rhapsode_operator.observing import Worker
+from rhapsode_operator.posting import Poster
+from rhapsode_operator.projecting import troubled
+from rhapsode_operator.queueing import Key
+
+TELEMETRY_MANAGER = "rhapsode-telemetry"
+Timers = list[float]
+
+
+class StatusCluster(Protocol):
+    """Where statuses go."""
+
+    async def apply_status(self, body: dict[str, Any], *, manager: str) -> dict[str, Any]: ...
+
+
+class StatusMeter(Protocol):
+    """Counts status writes and phases."""
+
+    def status_written(self, manager: str) -> None: ...
+    def workers_by_phase(self, counts: dict[str, int]) -> None: ...
+
+
+class Scribe:
+    """Writes the statuses of all resources, and announces what changed."""
+
+    def __init__(
+        self, cluster: StatusCluster, meter: StatusMeter, poster: Poster, identity: str, clock: Callable[[], float]
+    ) -> None:
+        self._cluster, self._meter, self._poster = cluster, meter, poster
+        self._identity, self._clock = identity, clock
+        self._phases = Phases(meter.workers_by_phase)
+
+    def forget(self, key: Key) -> None:
+        """A resource is no more."""
+        self._phases.forget(key)
+
+    async def write(self, worker: Worker, case: Case, status: Status) -> None:
+        """Write the operator's part of the status, and announce what changed, if anything did."""
+        now = self._clock()
+        old = case.latest_status(worker, now)
+        self._phases.note(key_of(worker), status.phase or "Pending")
+        if _main_part(old) == _main_part(status):
+            return
+        for said in announce(old, status):
+            self._poster.post(event_body(worker, said, timestamp(), self._identity))
+        await self._apply_status(worker, _main_part(status), MANAGER)
+        case.status, case.status_at = status, now
+
+    async def report(self, worker: Worker, case: Case, told: reporting.Told, timers: Timers) -> None:
+        """Write telemetry's part of the status, if the budget allows; else come back when it does."""
+        now = self._clock()
+        gauge = reporting.gauge(told, now)
+        wait_s = budgeting.wait_s(case.report, gauge, now)
+        if wait_s:
+            timers.append(wait_s)
+        if wait_s != 0.0:
+            return
+        fresh = reporting.report(told, time.time())
+        if fresh != case.reported and (told or case.reported or worker.status.load or worker.status.vram):
+            await self._apply_status(worker, _telemetry_part(fresh), TELEMETRY_MANAGER)
+        case.report, case.reported = budgeting.Written(gauge, now), fresh
+
+    async def _apply_status(self, worker: Worker, status: dict[str, Any], manager: str) -> None:
+        metadata = {"name": worker.name, "namespace": worker.namespace, "uid": worker.uid}
+        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": status}
+        await self._cluster.apply_status(body, manager=manager)
+        self._meter.status_written(manager)
+
+
+def unreadable(worker: Worker, old: Status) -> Status:
+    """Return the status of a resource that an older CRD let in."""
+    said = f"{worker.problem}. {REASONS['InvalidSpec'].remedy}"
+    return troubled(worker, old, Verdict("InvalidSpec", said), timestamp())
+
+
+def _main_part(status: Status) -> dict[str, Any]:
+    """Return what the operator's manager owns of a status."""
+    lean = msgspec.structs.replace(status, load=None, vram=None, narration=None)
+    part: dict[str, Any] = msgspec.to_builtins(lean)
+    for replica in part.get("workers", ()):
+        replica.pop("load", None)
+        replica.setdefault("ready", False)
+    return part | {"replicas": status.replicas, "readyReplicas": status.ready_replicas}
+
+
+def _telemetry_part(status: Status) -> dict[str, Any]:
+    part: dict[str, Any] = msgspec.to_builtins(status)
+    return {name: part[name] for name in ("load", "vram", "narration", "workers") if name in part}
