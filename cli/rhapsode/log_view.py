@@ -15,7 +15,7 @@ class LogView:
         self._painter = painter
         self._lifecycle_only = lifecycle_only
         self.last_error = ""
-        """The last thing that went wrong, in its own words."""
+        """The last thing that went wrong in the worker's life, in its own words; a request that failed is none."""
         self.seen: set[str] = set()
         """Every event that was logged so far."""
 
@@ -23,7 +23,7 @@ class LogView:
         """Show one line, if it is to be shown."""
         record = _parse(raw)
         self.seen.add(record.get("event", ""))
-        if record.get("level") == "error":
+        if record.get("level") == "error" and "job_id" not in record:
             self.last_error = str(record.get("message", ""))
         if self._painter is None:
             sys.stdout.write(raw.decode(errors="replace"))
