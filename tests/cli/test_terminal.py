@@ -3,19 +3,16 @@
 import pytest
 
 from rhapsode_contract import frames
-from support.commands import Command, screen_of
+from support.commands import Command, on_terminal
 from support.fake_worker import FakeWorker
 from support.processes import Relay, wait_until
 
 
 def test_on_a_terminal_a_bar_shows_how_far_it_is(relay: Relay) -> None:
-    with FakeWorker(relay.socket, ready=False) as worker:
-
-        def load() -> None:
-            wait_until(lambda: relay.metric("rhapsode_relay_readers") == 1, "watch is there")
-            worker.send(frames.State(phase="loading"), frames.Load(stage="loading weights", percent=44.0, eta_s=12.0))
-
-        shown = screen_of("watch", "--url", relay.url, until="about 12 s left", act=load)
+    with FakeWorker(relay.socket, ready=False) as worker, on_terminal("watch", "--url", relay.url) as terminal:
+        wait_until(lambda: relay.metric("rhapsode_relay_readers") == 1, "watch is there")
+        worker.send(frames.State(phase="loading"), frames.Load(stage="loading weights", percent=44.0, eta_s=12.0))
+        shown = terminal.shows("about 12 s left")
     assert "loading weights" in shown
     assert "44 %" in shown
 
@@ -23,15 +20,14 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is(relay: Relay) -> None:
 def test_on_a_terminal_an_answer_and_its_narration_do_not_run_into_each_other(
     relay: Relay, worker: FakeWorker
 ) -> None:
-    def answer() -> None:
+    with on_terminal("ask", "--url", relay.url, "x") as terminal:
         job = worker.begin()
         worker.speak(job, "the ans")
         worker.send(frames.Narration(human="1 token so far", action="tokens", job_id=job.job_id))
         worker.speak(job, "wer", start=1)
         worker.send(frames.Narration(human="All said", action="inference_complete", job_id=job.job_id))
         worker.finish(job, 2)
-
-    shown = screen_of("ask", "--url", relay.url, "x", until="All said", act=answer)
+        shown = terminal.shows("All said")
     assert "the answer\r\n" in shown, "progress of tokens does not stand in the middle of the answer"
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from rhapsode_contract import frames
 from rhapsode_relay.worker_state import GONE_GRACE_S, WorkerState
+from support.conversations import conversing
 from support.fake_worker import FakeWorker
 from support.narrations import narrations, said
-from support.processes import Relay, manifest, running_relay, wait_until
+from support.processes import Relay, running_relay, wait_until
 from support.requests import assert_error, post
 from support.streams import Stream, ask, names_of, text_of
 
@@ -171,11 +172,7 @@ def test_a_worker_that_comes_while_the_operator_drains_is_told(relay: Relay, wor
 
 
 def test_sigterm_after_a_drain_ends_who_still_runs_at_the_deadline() -> None:
-    with (
-        running_relay(manifest(drainSeconds=1)) as relay,
-        FakeWorker(relay.socket) as worker,
-        ask(relay.port) as stream,
-    ):
+    with conversing(drainSeconds=1) as (relay, worker, stream):
         worker.begin()
         stream.next("started")
         drain(relay)
@@ -216,11 +213,7 @@ def test_the_hook_is_answered_when_nothing_runs_any_more(relay: Relay, worker: F
 
 
 def test_the_hook_waits_no_longer_than_a_drain_may_take() -> None:
-    with (
-        running_relay(manifest(drainSeconds=1)) as relay,
-        FakeWorker(relay.socket) as worker,
-        ask(relay.port) as stream,
-    ):
+    with conversing(drainSeconds=1) as (relay, worker, stream):
         worker.begin()
         stream.next("started")
         body = httpx.get(f"{relay.admin_url}/prestop", timeout=20).json()

@@ -5,6 +5,7 @@ import time
 import httpx
 
 from rhapsode_contract import frames
+from support.conversations import Conversation, begin_and_leave, conversing
 from support.fake_worker import FakeWorker
 from support.processes import Relay, manifest, running_relay, wait_until
 from support.requests import assert_error, post
@@ -55,34 +56,26 @@ def test_late_frames_of_a_cancelled_job_change_nothing_and_free_its_slot_once(re
 
 def test_cancel_tells_the_worker_as_soon_as_the_client_is_gone(relay: Relay, worker: FakeWorker) -> None:
     stream = ask(relay.port, on_disconnect="cancel")
-    job = worker.begin()
-    stream.next("started")
-    stream.close(hard=True)
+    job = begin_and_leave(Conversation(relay, worker, stream), hard=True)
     assert worker.receive(frames.Cancel).job_id == job.job_id
     assert relay.get(f"/v1/inference/{job.job_id}").json()["status"] == "cancelled"
 
 
 def test_grace_waits_and_then_cancels() -> None:
-    with running_relay(manifest(graceSeconds=1)) as relay, FakeWorker(relay.socket) as worker:
-        stream = ask(relay.port)
-        job = worker.begin()
-        stream.next("started")
-        stream.close()
+    with conversing(graceSeconds=1) as talk:
+        job = begin_and_leave(talk)
         began = time.monotonic()
-        assert worker.receive(frames.Cancel).job_id == job.job_id
+        assert talk.worker.receive(frames.Cancel).job_id == job.job_id
         assert time.monotonic() - began > 0.9, "not before the grace is over"
 
 
 def test_a_reader_that_comes_back_in_time_keeps_the_job() -> None:
-    with running_relay(manifest(graceSeconds=2)) as relay, FakeWorker(relay.socket) as worker:
-        stream = ask(relay.port)
-        job = worker.begin()
-        stream.next("started")
-        stream.close()
-        with resume(relay.port, job.job_id) as again:
+    with conversing(graceSeconds=2) as talk:
+        job = begin_and_leave(talk)
+        with resume(talk.relay.port, job.job_id) as again:
             time.sleep(3.2)  # longer than the grace and a round of looking at jobs
-            worker.speak(job, "a")
-            worker.finish(job, 1)
+            talk.worker.speak(job, "a")
+            talk.worker.finish(job, 1)
             assert again.rest()[-2].name == "end"
 
 
@@ -105,11 +98,7 @@ def test_continue_finishes_for_nobody(relay: Relay, worker: FakeWorker) -> None:
 
 
 def test_losing_a_reader_of_narration_never_cancels() -> None:
-    with (
-        running_relay(manifest(onDisconnect="cancel")) as relay,
-        FakeWorker(relay.socket) as worker,
-        ask(relay.port) as agent,
-    ):
+    with conversing(onDisconnect="cancel") as (relay, worker, agent):
         job = worker.begin()
         screen = resume(relay.port, job.job_id, query="?channels=narration")
         screen.next("started")

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from rhapsode_contract import frames, names
+from support.conversations import conversing
 from support.fake_worker import FakeWorker
 from support.processes import Relay, Running, free_port, manifest, running_relay, wait_until
 from support.streams import Stream, ask, resume, text_of
@@ -40,11 +41,7 @@ def test_sigterm_lets_who_runs_finish_and_sends_who_waits_away() -> None:
 
 
 def test_at_the_deadline_there_is_one_retryable_goodbye() -> None:
-    with (
-        running_relay(manifest(drainSeconds=1)) as relay,
-        FakeWorker(relay.socket) as worker,
-        ask(relay.port) as stream,
-    ):
+    with conversing(drainSeconds=1) as (relay, worker, stream):
         job = worker.begin()
         worker.speak(job, "a")
         relay.send(signal.SIGTERM)
@@ -64,11 +61,7 @@ def test_at_the_deadline_there_is_one_retryable_goodbye() -> None:
 
 @pytest.mark.parametrize("sent", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM)])
 def test_who_is_in_a_hurry_does_not_wait_for_the_drain(sent: tuple[signal.Signals, ...]) -> None:
-    with (
-        running_relay(manifest(drainSeconds=600)) as relay,
-        FakeWorker(relay.socket) as worker,
-        ask(relay.port) as stream,
-    ):
+    with conversing(drainSeconds=600) as (relay, worker, stream):
         worker.begin()
         stream.next("started")
         for one in sent:
@@ -147,7 +140,7 @@ def test_a_slow_reader_gets_every_token(relay: Relay, worker: FakeWorker) -> Non
 
 def test_a_frozen_worker_is_let_go_in_the_end() -> None:
     """A supervisor that hangs keeps its socket open: its readers would wait for ever."""
-    with running_relay() as relay, FakeWorker(relay.socket) as worker, ask(relay.port) as stream:
+    with conversing() as (_, worker, stream):
         worker.begin()
         assert isinstance(worker.receive(frames.Ping), frames.Ping)
         assert stream.rest()[-2].data["error"]["code"] == "worker_lost"

@@ -2,49 +2,33 @@
 
 import json
 import socket
-import time
 
 import psutil
 import pytest
 
 from support.fake_worker import FakeWorker
 from support.processes import Relay
-from support.requests import assert_error, post
+from support.requests import assert_error, exchange, post
 from support.streams import resume
 
 
-def raw_answer(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
-    """Return all that the relay answers to these bytes until it closes."""
-    with socket.create_connection(("127.0.0.1", port), 10) as sock:
-        answer = b""
-        try:
-            for piece in pieces:
-                sock.sendall(piece)
-                time.sleep(pause)
-            while data := sock.recv(65536):
-                answer += data
-        except (ConnectionResetError, BrokenPipeError):
-            pass
-        return answer
-
-
 @pytest.mark.parametrize(
-    ("pieces", "status", "code"),
+    ("sent", "status", "code"),
     [
-        ([b"NONSENSE\r\n\r\n"], 400, "invalid_http"),
-        ([b"GET / HTTP/1.1\r\nHost: x\r\nBad Header: y\r\n\r\n"], 400, "invalid_http"),
-        ([b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n"], 431, "headers_too_large"),
-        ([b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000], 431, "headers_too_large"),
-        ([b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n"], 431, "headers_too_large"),
+        (b"NONSENSE\r\n\r\n", 400, "invalid_http"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nBad Header: y\r\n\r\n", 400, "invalid_http"),
+        (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000, 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431, "headers_too_large"),
         (
-            [b"POST /v1/inference HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"],
+            b"POST /v1/inference HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
             400,
             "invalid_http",
         ),
     ],
 )
-def test_what_is_no_http_is_refused_in_our_shape(shared: Relay, pieces: list[bytes], status: int, code: str) -> None:
-    answer = raw_answer(shared.port, *pieces)
+def test_what_is_no_http_is_refused_in_our_shape(shared: Relay, sent: bytes, status: int, code: str) -> None:
+    answer = exchange(shared.port, sent)
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
     body = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert body["error"]["code"] == code

@@ -6,8 +6,9 @@ import time
 
 from rhapsode_contract import frames
 from rhapsode_contract.events import EventId
+from support.conversations import conversing
 from support.fake_worker import FakeWorker
-from support.processes import Relay, manifest, running_relay, wait_until
+from support.processes import Relay, running_relay, wait_until
 from support.streams import actions_of, ask, names_of, resume, text_of
 
 
@@ -161,11 +162,7 @@ def test_places_in_line_are_told_when_they_change() -> None:
 
 
 def test_silence_is_filled_with_heartbeats_that_dispatch_nothing() -> None:
-    with (
-        running_relay(manifest(heartbeatSeconds=1)) as relay,
-        FakeWorker(relay.socket) as worker,
-        ask(relay.port) as stream,
-    ):
+    with conversing(heartbeatSeconds=1) as (_, worker, stream):
         job = worker.begin()
         stream.next("started")
         wait_until(lambda: stream.read_some() and stream.raw.endswith(b": hb\n: hb\n"), "two heartbeats came")

@@ -1,11 +1,13 @@
 """Run `rhapsode` commands as a user does, through pipes or on a terminal."""
 
+import contextlib
 import os
 import pty
+import select
 import subprocess
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator
 
 
 class Command:
@@ -29,27 +31,38 @@ class Command:
         return self.process.returncode, out, err
 
 
-def screen_of(*args: str, until: str, act: Any = None) -> str:
-    """Return what a terminal shows while a command runs, up to some words."""
-    master, slave = pty.openpty()
-    environ = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rhapsode", *args], stdin=slave, stdout=slave, stderr=slave, env=environ
-    )
-    os.close(slave)
-    shown = b""
+class Terminal:
+    """A `rhapsode` command on a terminal of a hundred columns."""
+
+    def __init__(self, *args: str) -> None:
+        self._screen, end = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "rhapsode", *args], stdin=end, stdout=end, stderr=end, start_new_session=True,
+            env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"},
+        )  # fmt: skip
+        os.close(end)
+
+    def shows(self, words: str, seconds: float = 20.0) -> str:
+        """Return what is shown from now on, up to some words."""
+        shown, deadline = b"", time.monotonic() + seconds
+        while words.encode() not in shown:
+            assert time.monotonic() < deadline, f"{words!r} is not shown: {shown.decode(errors='replace')}"
+            if select.select([self._screen], [], [], 0.1)[0]:
+                with contextlib.suppress(OSError):
+                    shown += os.read(self._screen, 65536)
+        return shown.decode(errors="replace")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._screen)
+
+
+@contextlib.contextmanager
+def on_terminal(*args: str) -> Iterator[Terminal]:
+    """Run a command on a terminal."""
+    terminal = Terminal(*args)
     try:
-        if act is not None:
-            act()
-        deadline = time.monotonic() + 20
-        while until.encode() not in shown:
-            assert time.monotonic() < deadline, shown.decode(errors="replace")
-            try:
-                shown += os.read(master, 65536)
-            except OSError:
-                break
+        yield terminal
     finally:
-        process.terminate()
-        process.wait()
-        os.close(master)
-    return shown.decode(errors="replace")
+        terminal.close()

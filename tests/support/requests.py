@@ -1,6 +1,8 @@
 """Requests to a relay that are answered at once, and the one shape in which they are refused."""
 
+import contextlib
 import json
+import socket
 from typing import Any
 
 import httpx
@@ -12,6 +14,20 @@ def post(relay: Relay, body: Any, **headers: str) -> httpx.Response:
     """Ask without a stream, also with a body that is no JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body)
     return httpx.post(f"{relay.url}/v1/inference", content=content, headers=headers)
+
+
+def exchange(port: int, sent: bytes, *, leave: bool = False) -> bytes:
+    """Send bytes and return what comes until the relay closes; `leave` says that there are no more bytes."""
+    answer = b""
+    lost = contextlib.suppress(ConnectionResetError, BrokenPipeError)
+    with socket.create_connection(("127.0.0.1", port), 20) as connection, lost:
+        connection.sendall(sent)
+        if leave:
+            with contextlib.suppress(OSError):  # the relay may have closed first
+                connection.shutdown(socket.SHUT_WR)
+        while data := connection.recv(65536):
+            answer += data
+    return answer
 
 
 def assert_error(answer: httpx.Response, status: int, code: str, *, retryable: bool = False) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import yaml
 
 from support.documents import ROOT
 from support.models import smollm
-from support.processes import Play, playing
+from support.processes import Play, manifest, playing
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +22,6 @@ def smollm_play() -> Iterator[Play]:
 @pytest.fixture(scope="session")
 def fast_play() -> Iterator[Play]:
     """The simulator, as fast as it can, ready."""
-    from support.processes import manifest
-
     resource = manifest(engine={"options": {"tokensPerSecond": 0}}, onDisconnect="continue")
     with playing(resource) as play:
         play.wait_ready()

@@ -6,10 +6,9 @@ from bench.running import run
 
 
 def test_a_burst_and_single_tokens_arrive_all() -> None:
+    tokens = 20_000  # enough for the clock of CPU time, which ticks every 10 ms
     for batch in (1, 10):
-        figures = run(
-            peers.relay, Plan(3, 20_000, 0, batch)
-        )  # enough that the clock of CPU time, 10 ms a tick, sees it
+        figures = run(peers.relay, Plan(3, tokens, 0, batch))
         assert (figures.name, figures.missing) == ("rhapsode relay", 0)
         assert figures.events_s > 0
         assert figures.cpu > 0

@@ -1,7 +1,6 @@
 """Ten thousand hostile HTTP requests: every one gets a real answer, none a 5xx, and the next client notices nothing."""
 
 import json
-import socket
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from rhapsode_worker.engines.simulating import simulated_text
 from support.processes import Play
+from support.requests import exchange
 from support.streams import ask, text_of
 
 PER_EXAMPLE = 25
@@ -65,21 +65,6 @@ headers = st.fixed_dictionaries(
 methods = st.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "BREW"])
 targets = st.tuples(methods, paths, queries) | st.just(("POST", "/v1/inference", ""))
 requests = st.tuples(targets, headers, bodies)
-
-
-def exchange(port: int, sent: bytes, *, leave: bool = False) -> bytes:
-    """Send bytes and return what comes until the server closes; `leave` says that there are no more bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(sent)
-        if leave:
-            connection.shutdown(socket.SHUT_WR)
-        answer = b""
-        try:
-            while data := connection.recv(65536):
-                answer += data
-        except ConnectionResetError:
-            pass
-    return answer
 
 
 def written(request: tuple[tuple[str, str, str], dict[str, str], bytes]) -> bytes:

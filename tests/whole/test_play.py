@@ -1,17 +1,11 @@
 """`rhapsode play` as a person starts it: with every example, with mistakes, on a terminal and in a pipe."""
 
-import contextlib
 import json
-import os
-import pty
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +13,7 @@ import pytest
 import yaml
 
 from rhapsode_worker.engines.simulating import simulated_text
+from support.commands import on_terminal
 from support.documents import ROOT
 from support.models import smollm
 from support.processes import free_port, manifest, playing
@@ -91,41 +86,16 @@ def test_a_pipe_gets_json_lines_and_nothing_else() -> None:
 
 
 def test_a_terminal_gets_sentences(tmp_path: Path) -> None:
-    with on_terminal(written(tmp_path, manifest())) as (process, screen):
-        shown = read_until(screen, "Ready after")
-        process.send_signal(signal.SIGINT)
-        shown += read_until(screen, "Stopped after")
-        assert process.wait(20) == 130
+    path = written(tmp_path, manifest())
+    with on_terminal("play", str(path), "--port", "0", "--admin-port", "0") as terminal:
+        shown = terminal.shows("Ready after")
+        terminal.process.send_signal(signal.SIGINT)
+        shown += terminal.shows("Stopped after")
+        assert terminal.process.wait(20) == 130
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     assert "supervisor" in plain
     assert "Playing sim at http://127.0.0.1:" in plain
     assert '{"timestamp"' not in plain
-
-
-@contextlib.contextmanager
-def on_terminal(path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Play on a terminal of a hundred columns."""
-    screen, end = pty.openpty()
-    environ = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"}
-    command = [*PLAY, str(path), "--port", "0", "--admin-port", "0"]
-    process = subprocess.Popen(command, stdin=end, stdout=end, stderr=end, env=environ, start_new_session=True)
-    os.close(end)
-    try:
-        yield process, screen
-    finally:
-        process.kill()
-        process.wait()
-        os.close(screen)
-
-
-def read_until(screen: int, words: str, seconds: float = 20.0) -> str:
-    shown, deadline = "", time.monotonic() + seconds
-    while words not in shown:
-        assert time.monotonic() < deadline, f"{words!r} is not shown: {shown}"
-        if select.select([screen], [], [], 0.1)[0]:
-            with contextlib.suppress(OSError):
-                shown += os.read(screen, 65536).decode(errors="replace")
-    return shown
 
 
 # What cannot work
