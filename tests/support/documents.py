@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
 _FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_MARK = re.compile(r"^[ \t]*```(.*)$", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -35,6 +36,11 @@ def blocks(*languages: str) -> list[Block]:
         for found in _FENCE.finditer(text)
         if found[1] in languages
     ]
+
+
+def fences(page: Path) -> list[str]:
+    """Return what stands behind each fence of a page, opening and closing ones in turn."""
+    return [mark.strip() for mark in _MARK.findall(page.read_text())]
 
 
 def links(page: Path) -> list[str]:
