@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
 import pytest
+
 from rhapsode_operator.errors import ForbiddenError, GoneError, RefusedError, RetryableError
 from rhapsode_operator.queueing import Key, Queue, backoff
 from support import virtual_time
