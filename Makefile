@@ -19,7 +19,7 @@ demo: $(STAMP) ## fetch a small real model, play it on this machine and ask it a
 
 test: $(STAMP) ## run all tests (the first time fetches the model: 93 MB)
 	@echo "· running the tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@KUBEBUILDER_ASSETS="$$(sh scripts/kubernetes-tools)" $(BIN)/python -m pytest $(ARGS)
 
 lint: $(STAMP) ## check style and layers
 	@echo "· checking style and layers"
@@ -31,7 +31,7 @@ types: $(STAMP) ## check types, tests included
 	@echo "· checking types"
 	@$(BIN)/mypy
 
-generate: $(STAMP) ## write again what is made from the code: docs/narration.md, docs/manifest.md
+generate: $(STAMP) ## write again what is made from the code: docs/narration.md, docs/inferenceworker.md, crds/
 	@echo "· generating"
 	@$(BIN)/python scripts/generate.py
 

@@ -114,9 +114,10 @@ def worker_of(status: JSON) -> JSON:
     return found
 
 
-def ask(status: JSON) -> httpx.Response:
-    body = {"model": "sim", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
-    return httpx.post(f"http://{status['podIP']}:8080/v1/chat/completions", json=body, timeout=20)
+def ask(status: JSON) -> str:
+    """Return the stream of an answer."""
+    body, headers = {"prompt": "hello", "max_tokens": 5}, {"Accept": "text/event-stream"}
+    return httpx.post(f"http://{status['podIP']}:8080/v1/inference", json=body, headers=headers, timeout=20).text
 
 
 def test_a_pod_is_up_sidecar_first_and_answers_at_its_own_address(kubelet: Kubelet, pods: Pods) -> None:
@@ -131,7 +132,7 @@ def test_a_pod_is_up_sidecar_first_and_answers_at_its_own_address(kubelet: Kubel
     pull.release()
     status = pods.ready()
     assert status["phase"] == "Running"
-    assert ask(status).status_code == 200, kubelet.logs("sim-0")
+    assert "event: done" in ask(status), kubelet.logs("sim-0")
 
 
 def test_a_pod_is_deleted_in_order_worker_first(kubelet: Kubelet, pods: Pods) -> None:
@@ -256,8 +257,15 @@ def test_hollow_pods_are_ready_and_gone_without_a_process(api_server: ApiServer,
         pods.gone("sim-7")
 
 
-def test_a_deleted_namespace_takes_its_pods_along(kubelet: Kubelet, api_server: ApiServer, namespace: str) -> None:
-    Pods(api_server, namespace).create(pod())
+def test_what_a_deleted_owner_leaves_behind_is_collected(
+    kubelet: Kubelet, api_server: ApiServer, namespace: str
+) -> None:
+    owners, pods = f"/api/v1/namespaces/{namespace}/configmaps", Pods(api_server, namespace)
+    owner = api_server.post(owners, {"metadata": {"name": "owner"}})
+    body = pod()
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
+    body["metadata"]["ownerReferences"] = [reference]
+    pods.create(body)
     with ControllerManager(api_server):
-        api_server.delete(f"/api/v1/namespaces/{namespace}")
-        api_server.admin.wait_gone(f"/api/v1/namespaces/{namespace}", 60)
+        api_server.delete(f"{owners}/owner")
+        pods.gone()

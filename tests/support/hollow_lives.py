@@ -18,6 +18,7 @@ class HollowLife:
     pod: JSON
     ip: str
     delay_s: float
+    """How long until it is Ready, its sidecar halfway; with 0 both at once, in one write."""
     ending: bool = False
 
     def __post_init__(self) -> None:
@@ -48,9 +49,11 @@ class HollowLife:
 
     async def _start(self) -> None:
         if self.house.faults.take("reject", self.pod["metadata"]["name"]):
-            await self.fail("UnexpectedAdmissionError", "Allocate failed, which is unexpected")
+            words = "Allocate failed, which is unexpected"
+            self._failed = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": words}
+            await self._report.flush()
             return
-        for wanted in (("init", "sidecar"), ("main",)):
+        for wanted in (("init", "sidecar"), ("main",)) if self.delay_s else (("init", "sidecar", "main"),):
             await asyncio.sleep(self.delay_s / 2)
             for state in self._states:
                 if state.kind in wanted:

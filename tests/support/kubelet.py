@@ -6,6 +6,7 @@ and reports what a kubelet reports. What goes wrong is scripted with its methods
 """
 
 import asyncio
+import contextlib
 import shutil
 import signal
 import tempfile
@@ -123,7 +124,8 @@ class Kubelet:
         """Send a signal to every process of a container."""
         running = wait_until(lambda: self.processes(pod, container), f"{container} of {pod} runs")
         for process in running:
-            process.send_signal(sent)
+            with contextlib.suppress(psutil.NoSuchProcess):  # the first one's end takes the others along
+                process.send_signal(sent)
 
     def freeze(self, pod: str, container: str) -> None:
         """Stop the container's processes where they are."""

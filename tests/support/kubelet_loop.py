@@ -76,6 +76,7 @@ class KubeletLoop:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._api.close()
+        await asyncio.sleep(0.05)  # transports are freed in turns of the loop that come after their close
 
     # What the other thread asks
 
@@ -174,14 +175,9 @@ class KubeletLoop:
                 self.spawn(self._refuse(pod, words))
 
     async def _bind(self, pod: JSON, node: str) -> None:
+        metadata = {key: pod["metadata"][key] for key in ("name", "uid")}
         target = {"apiVersion": "v1", "kind": "Node", "name": node}
-        body = {
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": pod["metadata"]["name"]},
-            "target": target,
-        }
-        body["metadata"]["uid"] = pod["metadata"]["uid"]
+        body = {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}
         try:
             await self._api.send("POST", f"{path_of(pod)}/binding", body)
         except ApiError as exc:

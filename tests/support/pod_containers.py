@@ -59,8 +59,8 @@ class Container:
         policy = "Always" if self.state.kind == "sidecar" else self._room.pod["spec"].get("restartPolicy", "Always")
         if self.state.kind == "init" and policy == "Always":
             policy = "OnFailure"
+        await self._pull()
         while True:
-            await self._pull()
             code = await self._play(await self._launch())
             if self._stopping or policy == "Never" or (policy == "OnFailure" and code == 0):
                 break
@@ -122,7 +122,9 @@ class Container:
             code = await process.wait()
         finally:
             probing.cancel()
-        await asyncio.gather(probing, return_exceptions=True)
+        (wrong,) = await asyncio.gather(probing, return_exceptions=True)
+        if isinstance(wrong, Exception):
+            raise wrong
         self._process = None
         code = code if code >= 0 else 128 - code
         self._ended(code)
@@ -181,7 +183,9 @@ class Container:
 
     async def _fail_probe(self, kind: str) -> None:
         self._tell("Normal", "Killing", f"Container {self.state.name} failed {kind} probe, will be restarted")
-        await self._terminate(float(self._room.pod["spec"].get("terminationGracePeriodSeconds", 30)))
+        grace_s = min(float(self._room.pod["spec"].get("terminationGracePeriodSeconds", 30)), self._pace.grace_s)
+        await self._pre_stop(grace_s)
+        await self._terminate(grace_s)
 
     # Its end
 
@@ -193,15 +197,18 @@ class Container:
             await self.abandon()
             return
         self._tell("Normal", "Killing", f"Stopping container {self.state.name}")
-        hook = (self._spec.get("lifecycle") or {}).get("preStop") or {}
-        if "httpGet" in hook:
-            await self._prober.answers(hook["httpGet"], max(0.1, deadline - time.monotonic()))
+        await self._pre_stop(deadline - time.monotonic())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(0.0, deadline - time.monotonic())):
                 for other in before:
                     await other.over.wait()
         await self._terminate(max(2.0, deadline - time.monotonic()))
         await self.over.wait()
+
+    async def _pre_stop(self, seconds: float) -> None:
+        hook = (self._spec.get("lifecycle") or {}).get("preStop") or {}
+        if "httpGet" in hook:
+            await self._prober.answers(hook["httpGet"], max(0.1, seconds))
 
     async def _terminate(self, seconds: float) -> None:
         process = self._process
