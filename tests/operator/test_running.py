@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from rhapsode_operator.permissions import role_yaml
 from support.api_server import ApiServer
 from support.documents import ROOT
 from support.processes import wait_until
+from support.roles import grant
 from support.tiny_operator import TinyOperator
 
 CRD = ROOT / "crds/inferenceworkers.rhapsode.dev.yaml"
@@ -49,25 +49,6 @@ def worker(name: str = "w", source: str = "builtin://simulator") -> dict[str, An
 
 def pod(name: str, **labels: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
-
-
-def grant(server: ApiServer, namespace: str, roles: str) -> str:
-    """Bind roles to a namespace's default service account, and return its token."""
-    for role in yaml.safe_load_all(roles):
-        role["kind"] = "Role"
-        name, base = role["metadata"]["name"], f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
-        role["metadata"]["namespace"] = namespace
-        server.admin.apply(f"{base}/roles/{name}", role)
-        subject = {"kind": "ServiceAccount", "name": "default", "namespace": namespace}
-        binding = {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": name, "namespace": namespace},
-            "subjects": [subject],
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        }
-        server.admin.apply(f"{base}/rolebindings/{name}", binding)
-    return server.service_account_token(namespace, "default")
 
 
 # What it does

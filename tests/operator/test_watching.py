@@ -1,0 +1,190 @@
+"""kopf as an informer: what reaches us, how it is kept, and the traps of its settings."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from kopf._cogs.structs.references import Resource  # how kopf itself looks a selector up
+
+from rhapsode_operator.queueing import Key
+from rhapsode_operator.settings import OperatorSettings
+from rhapsode_operator.watching import LABEL, Watched, kopf_settings, make_registry, watch
+from support.api_server import ApiServer
+from support.documents import ROOT
+
+CRD = ROOT / "crds/inferenceworkers.rhapsode.dev.yaml"
+PODS = Resource("", "v1", "pods", kind="Pod", namespaced=True, preferred=True, verbs=frozenset(["list", "watch"]))
+
+
+class Ear:
+    """Records the keys that are added and every version that the watch brings."""
+
+    def __init__(self) -> None:
+        self.keys: list[Key] = []
+        self.versions: list[tuple[str, str, str]] = []
+        self.gone: list[str] = []
+
+    def add(self, key: Key) -> None:
+        self.keys.append(key)
+
+    def told(self, named: tuple[str, str, str], version: str, *, deleted: bool = False) -> None:
+        assert version.isdecimal()
+        (self.gone.append(named[2]) if deleted else self.versions.append(named))
+
+
+async def nothing() -> None:
+    pass
+
+
+async def until(condition: Callable[[], Any], what: str) -> None:
+    """Wait for something that the event loop of this test does."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+    assert condition(), what
+
+
+@contextlib.asynccontextmanager
+async def watching(
+    server: ApiServer, namespace: str, monkeypatch: pytest.MonkeyPatch, make_worker: Callable[[dict[str, Any]], Any]
+) -> AsyncIterator[tuple[Watched[Any, Any], Ear]]:
+    server.install_crd(CRD)
+    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig()))
+    ear, stop, ready = Ear(), asyncio.Event(), asyncio.Event()
+    watched = Watched[Any, Any](ear, ear, make_worker, lambda body: body)
+    settings = OperatorSettings.from_env({"RHAPSODE_WATCH_NAMESPACES": namespace})
+    task = asyncio.create_task(watch(watched, settings, on_start=nothing, on_stop=nothing, ready=ready, stop=stop))
+    try:
+        await asyncio.wait_for(ready.wait(), 20)
+        yield watched, ear
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 20)
+
+
+def worker(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "rhapsode.dev/v1alpha1",
+        "kind": "InferenceWorker",
+        "metadata": {"name": name},
+        "spec": {"model": {"source": "builtin://simulator"}},
+    }
+
+
+def pod(name: str, **labels: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+
+
+def workers_of(namespace: str) -> str:
+    return f"/apis/rhapsode.dev/v1alpha1/namespaces/{namespace}/inferenceworkers"
+
+
+def pods_of(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods"
+
+
+async def test_only_labelled_pods_cross_the_wire(
+    api_server: ApiServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A selector in any but tuple form is ignored without a word, and every pod of the cluster is kept."""
+    for name in ("before", "mine-0"):
+        api_server.post(pods_of(namespace), pod(name, **({LABEL: "mine"} if name == "mine-0" else {})))
+    async with watching(api_server, namespace, monkeypatch, lambda body: body) as (watched, ear):
+        api_server.post(pods_of(namespace), pod("after"))
+        api_server.post(pods_of(namespace), pod("mine-1", **{LABEL: "mine"}))
+        await until(lambda: len(watched.pods((namespace, "mine"))) == 2, "both pods are known")
+        assert {named[2] for named in ear.versions} == {"mine-0", "mine-1"}
+        api_server.patch(f"{pods_of(namespace)}/mine-0", {"metadata": {"labels": {LABEL: None}}})
+        await until(lambda: len(watched.pods((namespace, "mine"))) == 1, "the pod is ours no more")
+    assert set(ear.keys) == {(namespace, "mine")}
+    assert ear.gone == ["mine-0"]
+
+
+async def test_what_is_kept_is_plain_and_without_managed_fields(
+    api_server: ApiServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with watching(api_server, namespace, monkeypatch, lambda body: body) as (watched, _):
+        api_server.post(workers_of(namespace), worker("w"))
+        await until(lambda: watched.worker((namespace, "w")), "the resource is known")
+        body = watched.worker((namespace, "w"))
+        assert type(body) is dict
+        assert type(body["metadata"]) is dict
+        assert type(body["spec"]["model"]) is dict
+        assert "managedFields" not in body["metadata"]
+        assert watched.keys() == [(namespace, "w")]
+        assert watched.last_event_age() < 20
+
+
+async def test_a_resource_that_cannot_be_read_hides_no_other(
+    api_server: ApiServer, namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make(body: dict[str, Any]) -> str:
+        if body["metadata"]["name"] == "bad":
+            raise ValueError("unreadable")
+        return "read"
+
+    api_server.post(workers_of(namespace), worker("bad"))
+    async with watching(api_server, namespace, monkeypatch, make) as (watched, ear):
+        api_server.post(workers_of(namespace), worker("good"))
+        await until(lambda: watched.worker((namespace, "good")), "the other is known")
+        assert watched.worker((namespace, "bad")) is None
+        assert (namespace, "bad") in ear.keys
+    assert f"{namespace}/bad could not be read" in caplog.text
+
+
+async def test_a_deleted_resource_is_told_once_more_and_gone(
+    api_server: ApiServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with watching(api_server, namespace, monkeypatch, lambda body: body) as (watched, ear):
+        api_server.post(workers_of(namespace), worker("w"))
+        await until(lambda: watched.worker((namespace, "w")), "the resource is known")
+        told = len(ear.keys)
+        api_server.delete(f"{workers_of(namespace)}/w")
+        await until(lambda: len(ear.keys) > told, "the deletion is told")
+        assert watched.worker((namespace, "w")) is None
+        assert watched.keys() == []
+        assert ear.gone == ["w"]
+
+
+async def test_before_the_start_nothing_is_known() -> None:
+    watched = Watched[Any, Any](Ear(), Ear(), lambda body: body, lambda body: body)
+    assert (watched.worker(("ns", "w")), watched.pods(("ns", "w")), watched.keys()) == (None, [], [])
+
+
+# The traps
+
+
+@pytest.fixture
+def ours() -> Any:
+    return kopf_settings(OperatorSettings.from_env({}))
+
+
+def test_the_label_selector_is_found_for_pods_and_for_nothing_else(ours: Any) -> None:
+    """The documented form 'v1/pods' matches nothing; ours must match what kopf asks for."""
+    matching = [label for selector, label in ours.watching.label_selectors.items() if selector.check(PODS)]
+    assert matching == [LABEL]
+
+
+def test_kopf_scans_posts_and_limits_nothing(ours: Any) -> None:
+    assert ours.scanning.disabled
+    assert not ours.posting.enabled
+    assert ours.queueing.worker_limit is None
+    assert not ours.watching.initial_streaming
+    assert ours.process.ultimate_exiting_timeout < 30
+
+
+def test_the_finalizer_that_kopf_would_strip_is_nobodys(ours: Any) -> None:
+    assert ours.persistence.finalizer == "rhapsode.dev/unused"
+
+
+def test_no_handler_needs_a_finalizer_or_an_annotation() -> None:
+    watched = Watched[Any, Any](Ear(), Ear(), lambda body: body, lambda body: body)
+    registry = make_registry(watched, nothing, nothing)
+    assert not registry._changing.get_all_handlers()
+    assert not registry._spawning.get_all_handlers()
+    assert len(list(registry._watching.get_all_handlers())) == 2
+    assert len(list(registry._indexing.get_all_handlers())) == 2
+    for handlers in (registry._watching, registry._indexing, registry._activities):
+        assert all(asyncio.iscoroutinefunction(handler.fn) for handler in handlers.get_all_handlers())
