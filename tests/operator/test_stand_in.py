@@ -46,7 +46,9 @@ def pod(name: str = "sim-0", gpus: int = 0, **worker: Any) -> JSON:
         "image": "worker:test",
         "command": ["python", "-m", "rhapsode_worker"],
         "env": ENVIRON,
-        "startupProbe": {"httpGet": {"path": "/readyz", "port": 9101}, "failureThreshold": 6000},
+        "startupProbe": {"httpGet": {"path": "/healthz/worker", "port": 9101}, "failureThreshold": 6000},
+        "livenessProbe": {"httpGet": {"path": "/healthz/worker", "port": 9101}},
+        "lifecycle": {"preStop": {"httpGet": {"path": "/prestop", "port": 9101}}},
         "resources": {"limits": {GPU: str(gpus)}} if gpus else {},
         "volumeMounts": MOUNTS,
     }
@@ -145,9 +147,12 @@ def test_a_pod_is_deleted_in_order_worker_first(kubelet: Kubelet, pods: Pods) ->
     pods.delete()
     status = pods.wait("sim-0", "is told to end", lambda _: (pods.get() or {})["metadata"].get("deletionTimestamp"))
     assert status["initContainerStatuses"][0]["state"].get("running")
+    pods.wait("sim-0", "is drained", lambda status: condition(status, "Ready")["status"] == "False")
+    assert httpx.get(f"http://{status['podIP']}:9101/readyz").json() == {"status": "draining"}
     assert relay.is_running()
     kubelet.thaw("sim-0", "worker")
     pods.gone()
+    assert "relay_start" in kubelet.logs("sim-0")
     assert not worker.is_running()
     assert not relay.is_running()
     assert pods.ready("sim-1")

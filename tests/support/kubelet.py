@@ -86,8 +86,9 @@ class Kubelet:
     # What a test sees
 
     def logs(self, pod: str) -> str:
-        """Return what the containers of pods wrote."""
-        return "".join(life.logs() for life in self._real(pod))
+        """Return what the containers of pods wrote, also of pods that are gone."""
+        named = [life for life in list(self._loop.seen) if fnmatchcase(life.pod["metadata"]["name"], pod)]
+        return "".join(life.logs() for life in named)
 
     def processes(self, pod: str, container: str) -> list[psutil.Process]:
         """Return the processes of a container: its first one, and what that started."""

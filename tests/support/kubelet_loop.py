@@ -43,6 +43,8 @@ class KubeletLoop:
         self.loop = asyncio.new_event_loop()
         self.up = threading.Event()
         self.lives: dict[str, Life] = {}
+        self.seen: list[PodLife] = []
+        """All that ever ran here: what they wrote stays until the end."""
         self.problems: list[str] = []
         """What went wrong in the stand-in itself."""
         self._server, self._book, self._folder = server, book, folder
@@ -150,7 +152,8 @@ class KubeletLoop:
         ip = f"127.{16 + os.getpid() % 200}.{number // 250 % 250}.{1 + number % 250}"
         if self._hollow_s is not None:
             return HollowLife(self._house, pod, ip, self._hollow_s)
-        return PodLife(self._house, pod, ip, number)
+        self.seen.append(PodLife(self._house, pod, ip, number))
+        return self.seen[-1]
 
     def _forget(self, uid: str) -> None:
         self._pods.pop(uid, None)
