@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import kopf
 
 from rhapsode_contract.names import GROUP, KIND, VERSION
+from rhapsode_operator.observing import POD_LABEL
 from rhapsode_operator.queueing import Key
 from rhapsode_operator.settings import OperatorSettings
 
@@ -22,8 +23,6 @@ P = TypeVar("P")
 Body = dict[str, Any]
 Act = Callable[[], Awaitable[None]]
 
-LABEL = f"{GROUP}/worker"
-"""Label of our pods; its value is the resource's name."""
 _log = logging.getLogger("rhapsode.operator.watch")
 
 
@@ -174,7 +173,7 @@ def kopf_settings(settings: OperatorSettings) -> kopf.OperatorSettings:
     ours.scanning.disabled = True  # without rights on namespaces and CRDs scanning delays the start by 55 s
     ours.persistence.finalizer = f"{GROUP}/unused"  # kopf strips "its" finalizer, by default every kopf operator's
     ours.posting.enabled = False
-    ours.watching.label_selectors["", "v1", "pods"] = LABEL  # a tuple: 'v1/pods' is ignored without a word
+    ours.watching.label_selectors["", "v1", "pods"] = POD_LABEL  # a tuple: 'v1/pods' is ignored without a word
     ours.watching.chunk_size = 500
     ours.watching.initial_streaming = settings.initial_streaming
     ours.watching.inactivity_timeout = 70  # bookmarks come every 60 s
@@ -184,8 +183,8 @@ def kopf_settings(settings: OperatorSettings) -> kopf.OperatorSettings:
     ours.queueing.worker_limit = None  # with indices a limit below the number of objects is a deadlock
     ours.execution.max_workers = 2
     ours.process.ultimate_exiting_timeout = 25  # below the pod's grace period
-    for noisy in ("kopf.objects", "kopf.activities", "kopf._core.reactor.running"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It tells of every handler that succeeded.
+    logging.getLogger("kopf").setLevel(settings.log_level if settings.log_level < logging.INFO else logging.WARNING)
     return ours
 
 
@@ -216,5 +215,5 @@ def _key(body: Body) -> Key:
 def _owner(body: Body) -> Key | None:
     """Return the key of the resource that a pod belongs to."""
     metadata = body["metadata"]
-    name = metadata.get("labels", {}).get(LABEL)
+    name = metadata.get("labels", {}).get(POD_LABEL)
     return (metadata["namespace"], name) if name else None

@@ -12,7 +12,7 @@ from support.documents import ROOT, blocks, documents, fences, links
 
 SOURCES = sorted(
     path
-    for folder in ("contract", "relay", "worker_image", "cli", "bench", "scripts", "tests")
+    for folder in ("contract", "relay", "worker_image", "cli", "operator", "bench", "scripts", "tests")
     for path in (ROOT / folder).rglob("*.py")
 )
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))

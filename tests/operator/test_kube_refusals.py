@@ -27,7 +27,7 @@ class Playing:
         self.config = folder / "config"
         self.url = ""
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.Response:
         await request.read()
         self.tokens.append(request.headers.get("authorization", ""))
         chosen = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from kopf._cogs.structs.references import Resource  # how kopf itself looks a selector up
 
+from rhapsode_operator.observing import POD_LABEL
 from rhapsode_operator.queueing import Key
 from rhapsode_operator.settings import OperatorSettings
-from rhapsode_operator.watching import LABEL, Watched, kopf_settings, make_registry, watch
+from rhapsode_operator.watching import Watched, kopf_settings, make_registry, watch
 from support.api_server import ApiServer
 from support.documents import ROOT
 
@@ -90,13 +91,13 @@ async def test_only_labelled_pods_cross_the_wire(
 ) -> None:
     """A selector in any but tuple form is ignored without a word, and every pod of the cluster is kept."""
     for name in ("before", "mine-0"):
-        api_server.post(pods_of(namespace), pod(name, **({LABEL: "mine"} if name == "mine-0" else {})))
+        api_server.post(pods_of(namespace), pod(name, **({POD_LABEL: "mine"} if name == "mine-0" else {})))
     async with watching(api_server, namespace, monkeypatch, lambda body: body) as (watched, ear):
         api_server.post(pods_of(namespace), pod("after"))
-        api_server.post(pods_of(namespace), pod("mine-1", **{LABEL: "mine"}))
+        api_server.post(pods_of(namespace), pod("mine-1", **{POD_LABEL: "mine"}))
         await until(lambda: len(watched.pods((namespace, "mine"))) == 2, "both pods are known")
         assert {named[2] for named in ear.versions} == {"mine-0", "mine-1"}
-        api_server.patch(f"{pods_of(namespace)}/mine-0", {"metadata": {"labels": {LABEL: None}}})
+        api_server.patch(f"{pods_of(namespace)}/mine-0", {"metadata": {"labels": {POD_LABEL: None}}})
         await until(lambda: len(watched.pods((namespace, "mine"))) == 1, "the pod is ours no more")
     assert set(ear.keys) == {(namespace, "mine")}
     assert ear.gone == ["mine-0"]
@@ -164,7 +165,7 @@ def ours() -> Any:
 def test_the_label_selector_is_found_for_pods_and_for_nothing_else(ours: Any) -> None:
     """The documented form 'v1/pods' matches nothing; ours must match what kopf asks for."""
     matching = [label for selector, label in ours.watching.label_selectors.items() if selector.check(PODS)]
-    assert matching == [LABEL]
+    assert matching == [POD_LABEL]
 
 
 def test_kopf_scans_posts_and_limits_nothing(ours: Any) -> None:
