@@ -11,6 +11,7 @@ import yaml
 
 from rhapsode_contract.catalogue import CATALOGUE, Entry
 from rhapsode_contract.schemas import custom_resource_definition
+from rhapsode_operator.permissions import role_yaml
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from scripts.resource_page import resource_page
@@ -66,6 +67,7 @@ def main() -> None:
     (ROOT / "docs/narration.md").write_text(narration_page())
     (ROOT / "docs/inferenceworker.md").write_text(MADE + resource_page())
     (ROOT / "crds/inferenceworkers.rhapsode.dev.yaml").write_text(_yaml(CRD_HEAD, custom_resource_definition()))
+    (ROOT / "deploy/role.yaml").write_text(role_yaml())
 
 
 if __name__ == "__main__":

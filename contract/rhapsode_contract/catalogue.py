@@ -232,4 +232,6 @@ _REQUEST = (
     _request("failed", "supervisor", "Could not finish: {why:word}. {remedy}", level="error"),
 )  # fmt: skip
 
-CATALOGUE: Mapping[str, Entry] = {entry.action: entry for entry in (*_LIFECYCLE, *GPU_ENTRIES, *CLUSTER_ENTRIES, *_REQUEST)}
+CATALOGUE: Mapping[str, Entry] = {
+    entry.action: entry for entry in (*_LIFECYCLE, *GPU_ENTRIES, *CLUSTER_ENTRIES, *_REQUEST)
+}

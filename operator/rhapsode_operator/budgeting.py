@@ -1,8 +1,8 @@
-"""The write budget of telemetry: when what a worker tells goes into the status. Pure; called by `reconciling`.
+"""The write budget of telemetry: when what a worker tells goes into the status. Pure; called by `writing`.
 
-A new stage or phase, a pod more or less: at once, or half a second after the write before. An alarm: soon. Progress and memory: at most every 30 s and by steps of
-5 points, and in a long load ever less often (a fifth of the time that the load has taken), so that a load of 20
-minutes costs at most 25 writes. A quiet worker costs none.
+A new stage or phase, a pod more or less: at once, or half a second after the write before. An alarm: soon. Progress
+and memory: at most every 30 s and by steps of 5 points, and in a long load ever less often (a fifth of the time that
+the load has taken), so that a load of 20 minutes costs at most 25 writes. A quiet worker costs none.
 """
 
 from typing import NamedTuple

@@ -30,6 +30,8 @@ class Case:
     drains: dict[str, DrainSeen] = field(default_factory=dict)
     drain_began: dict[str, float] = field(default_factory=dict)
     tellers: dict[str, Teller] = field(default_factory=dict)
+    removed: dict[str, float] = field(default_factory=dict)
+    """By uid: when we deleted a pod that the watch may still show alive."""
     stages: dict[str, str] = field(default_factory=dict)
     """By uid: the load stage that was announced last."""
     objects_at: tuple[int, float] | None = None
@@ -56,7 +58,7 @@ class Case:
     def look(self, pods: Sequence[Pod], now: float) -> Memory:
         """Note what can be seen of the pods, forget those that are gone, and return the memory for a plan."""
         known = {pod.uid for pod in pods}
-        for remembered in (self.failed_at, self.drains, self.drain_began, self.tellers, self.stages):
+        for remembered in (self.failed_at, self.drains, self.drain_began, self.tellers, self.stages, self.removed):
             for uid in set(remembered) - known:
                 del remembered[uid]
         for pod in pods:
@@ -65,6 +67,17 @@ class Case:
             elif pod.ready:
                 self.failures.pop(pod.name, None)
         return Memory(self.drains, {uid: now - at for uid, at in self.failed_at.items()}, self.failures)
+
+    def may_remove(self, pod: Pod, now: float) -> bool:
+        """Return whether to delete a pod: not again while the watch has not told of the first time."""
+        at = self.removed.get(pod.uid)
+        return at is None or now - at > ECHO_S
+
+    def note_removal(self, pod: Pod, now: float) -> None:
+        """Note that a pod is deleted, and that it failed if it did."""
+        if pod.over and pod.uid not in self.removed:
+            self.failures[pod.name] = self.failures.get(pod.name, 0) + 1
+        self.removed[pod.uid] = now
 
     def drained(self, pod: Pod, seen: DrainSeen | None, now: float) -> None:
         """Note how far a drain is. A relay that cannot be asked is waited for as long as one that is busy."""

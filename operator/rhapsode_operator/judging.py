@@ -6,11 +6,9 @@ that of a pod's life, and a failure is remembered until the worker has loaded ag
 
 from typing import Any, NamedTuple
 
-import msgspec
-
 from rhapsode_contract.conditions import FAILURES, REASONS
 from rhapsode_contract.names import EXIT_CANNOT_WORK
-from rhapsode_operator.observing import Container, Pod, Terminated
+from rhapsode_operator.observing import Container, Pod, Terminated, read_told
 from rhapsode_operator.tales import Tale
 
 UNREACHABLE_AFTER_S = 20.0
@@ -35,13 +33,6 @@ class Verdict(NamedTuple):
     def stalls(self) -> bool:
         """Whether only a person can help."""
         return REASONS[self.reason].stalls
-
-
-class Told(msgspec.Struct):
-    """What a worker writes into its termination log."""
-
-    reason: str
-    message: str = ""
 
 
 def judge(pod: Pod, tale: Tale | None, now: float, stall_s: float) -> Verdict:
@@ -120,7 +111,7 @@ def _verdict_of_end(pod: Pod, container: Container, end: Terminated) -> Verdict:
     if end.reason == "OOMKilled":
         said = f"{container.name} of {pod.name} used more memory than its limit{times}"
         return _verdict("ContainerOOM", said)
-    if told := _read_told(end.message):
+    if told := read_told(end.message):
         return _verdict(told.reason, f"{told.message}{times}" if container.restart_count else told.message)
     crash = "WorkerCrash" if container.name == "worker" else "RelayCrash"
     reason = "InvalidSpec" if end.exit_code == EXIT_CANNOT_WORK and container.name == "relay" else crash
@@ -133,14 +124,6 @@ def _verdict_of_end(pod: Pod, container: Container, end: Terminated) -> Verdict:
 def _how(end: Terminated) -> str:
     signal = end.signal or (end.exit_code - 128 if end.exit_code > 128 else 0)
     return f"signal {signal}" if signal else f"exit code {end.exit_code}"
-
-
-def _read_told(message: str) -> Told | None:
-    try:
-        told = msgspec.json.decode(message.encode(), type=Told)
-    except (msgspec.DecodeError, UnicodeError):
-        return None
-    return told if told.reason in REASONS else Told("EngineCrash", told.message)
 
 
 def _told_of_failure(_pod: Pod, tale: Tale | None, *_: Any) -> Verdict | None:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from rhapsode_contract.conditions import REASONS
 from rhapsode_contract.resources import InferenceWorker
 from rhapsode_contract.statuses import LastExit, Status
 
@@ -213,10 +214,28 @@ def _ordinal(text: str) -> int:
     return int(text) if re.fullmatch(r"[0-9]{1,4}", text) else -1
 
 
+class Told(Struct, frozen=True):
+    """What a worker that gives up writes into its termination log: a reason of the table, and a sentence."""
+
+    reason: str
+    message: str = ""
+
+
+def read_told(message: str) -> Told | None:
+    """Return a worker's last words, None if they are somebody else's."""
+    try:
+        told = msgspec.json.decode(message.encode(), type=Told)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+    return told if told.reason in REASONS else Told("EngineCrash", told.message)
+
+
 def last_exit(container: Container) -> LastExit | None:
     """Return how a container ended last time, in the words of the status."""
     end = container.last_end
     if end is None:
         return None
     code = end.exit_code or (128 + end.signal if end.signal else 0)
+    if told := read_told(end.message):
+        return LastExit(reason=told.reason, code=code, message=told.message[-500:])
     return LastExit(reason=end.reason or ("Error" if code else "Completed"), code=code, message=end.message[-500:])

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from rhapsode_contract.conditions import FAILURES, REASONS
 from rhapsode_contract.frames import Gpu
 from rhapsode_contract.names import DEFAULT_PORT
 from rhapsode_contract.statuses import (
@@ -195,19 +196,21 @@ def used_share(gpu: Gpu) -> float:
     return (gpu.used_bytes + (gpu.reserved_bytes or 0)) / gpu.total_bytes if gpu.total_bytes else 0.0
 
 
+_PHASES: Mapping[str, WorkerPhase] = {
+    "AllReplicasReady": "Ready", "Suspended": "Suspended", "Draining": "Draining", "Loading": "Loading",
+    "Starting": "Starting", "ImagePulling": "Starting", "Creating": "Pending", "Scheduling": "Pending",
+    "RollingOut": "Updating", "Scaling": "Updating",
+}  # fmt: skip
+
+
 def _phase(seen: Seen, conditions: Mapping[str, Condition]) -> WorkerPhase:
-    """Return one word for people."""
-    main = conditions["Ready"]
-    words: dict[str, WorkerPhase] = {
-        "AllReplicasReady": "Ready", "Suspended": "Suspended", "Draining": "Draining", "RollingOut": "Updating",
-        "Scaling": "Updating", "Loading": "Loading", "Starting": "Starting", "ImagePulling": "Starting",
-    }  # fmt: skip
+    """Return one word for people. Who serves while pods change is `Updating`, with something wrong `Degraded`."""
+    main = conditions["Ready"].reason
     serving = any(pod.ready for pod in seen.pods)
-    if conditions["Stalled"].status == "True":
-        return "Degraded" if serving else "Failed"
-    if word := words.get(main.reason):
-        return word
-    return "Degraded" if serving and seen.verdicts else "Pending"
+    if main in FAILURES:
+        return "Degraded" if serving else "Failed" if REASONS[main].stalls else "Pending"
+    phase = _PHASES[main]
+    return "Updating" if serving and phase in ("Pending", "Starting", "Loading") else phase
 
 
 def _word(true: bool) -> Word:

@@ -164,9 +164,9 @@ class Reconciler:
         """Carry out a plan; return what only a status can tell, raise what will pass."""
         try:
             for removal in planned.delete:
-                await self._hands.remove(blueprint.resource, removal)
-                if removal.pod.over:
-                    case.failures[removal.pod.name] = case.failures.get(removal.pod.name, 0) + 1
+                if case.may_remove(removal.pod, self._clock()):
+                    await self._hands.remove(blueprint.resource, removal)
+                    case.note_removal(removal.pod, self._clock())
             for removal in planned.drain:
                 await self._drain(case, removal.pod)
             await self._hands.create(blueprint, planned.create, wanted.pod_hash)

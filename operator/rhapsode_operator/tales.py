@@ -9,6 +9,8 @@ from rhapsode_contract import events, frames
 
 QUIET = frozenset({"still"})
 """Narrations that say only that nothing has happened: they are no progress."""
+FAREWELLS = frozenset({"stopped", "worker_lost"})
+"""What is said when a worker is gone: no news after the reason why it gave up."""
 
 
 @dataclass(kw_only=True)
@@ -91,6 +93,8 @@ class Tale:
         return new_stage
 
     def _say(self, said: events.Narration, now: float) -> bool:
+        if self.phase == "failed" and said.action in FAREWELLS:
+            return False
         self.narration = events.Narrated(human=said.human, action=said.action, ts=said.ts)
         if said.action not in QUIET:
             self.progress_at = now
