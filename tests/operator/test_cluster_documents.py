@@ -1,0 +1,56 @@
+"""What stands in the documents about clusters is run: an API server, an operator, and pods that really run."""
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rhapsode_operator.settings import OperatorSettings
+from support.api_server import ApiServer, ControllerManager
+from support.documents import ROOT, blocks
+from support.kubelet import Kubelet
+from support.sessions import Session, commands, compare, in_a_cluster
+
+BLOCKS = [block for block in blocks("console") if in_a_cluster(block)]
+
+
+@pytest.fixture
+def session(api_server: ApiServer, namespace: str) -> Iterator[Session]:
+    """A shell whose kubectl speaks to the API server, in a namespace of its own."""
+    with ControllerManager(api_server), Kubelet(api_server), tempfile.TemporaryDirectory() as folder:
+        session = Session(
+            Path(folder),
+            {
+                "KUBECONFIG": str(api_server.kubeconfig(namespace=namespace)),
+                "RHAPSODE_NAMESPACE": namespace,
+                "RHAPSODE_WATCH_NAMESPACES": namespace,
+                "HOME": folder,
+            },
+        )
+        session.environ["PATH"] = f"{api_server.tools}:{session.environ['PATH']}"
+        session.environ["RHAPSODE_PORT"] = str(session.admin_port)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+@pytest.mark.parametrize("document", dict.fromkeys(block.document for block in BLOCKS), ids=str)
+def test_every_command_runs_and_says_what_the_document_shows(document: str, session: Session) -> None:
+    for block in BLOCKS:
+        if block.document == document:
+            for command, shown in commands(block):
+                compare(block, command, session.run(command), shown)
+
+
+def test_there_are_commands() -> None:
+    assert {block.document for block in BLOCKS} >= {"README.md", "docs/operator.md"}
+
+
+def test_every_setting_is_documented() -> None:
+    page = (ROOT / "docs/operator.md").read_text()
+    settings = OperatorSettings.from_env({})
+    assert len(dataclasses.fields(settings)) == page.count("| `RHAPSODE_")
+    assert "RHAPSODE_LEASE_SECONDS" in page
