@@ -135,7 +135,7 @@ _LIFECYCLE = (
     ),
     _life("load_failed", "supervisor", "Could not load {model}: {why:word}. {remedy}", level="error", target="model"),
     _life(
-        "drain", "supervisor", "Draining: {running} request{running:s} to finish, {limit_s:span} at most",
+        "drain", "supervisor", "Draining: {running} request{running:s} to finish[, {limit_s:span} at most]",
         "Last round, please 🌙", "The lights went down; {running} request{running:s} left to finish.",
     ),
     _life(

@@ -169,7 +169,7 @@ class Supervisor:
 
     async def _drain(self, hurry: asyncio.Event) -> None:
         """Let running requests finish until the deadline, then end them, then the engine."""
-        self._begin_drain()
+        self._begin_drain(self.settings.drain_s)
         deadline = time.monotonic() + self.settings.drain_s
         while self._ledger.running() and time.monotonic() < deadline and not hurry.is_set():
             await asyncio.sleep(0.02)
@@ -178,11 +178,11 @@ class Supervisor:
         if self._engine is not None:
             self._engine.stop()
 
-    def _begin_drain(self) -> None:
+    def _begin_drain(self, limit_s: float | None = None) -> None:
         if not self._draining:
             self._draining = True
             running = len(self._ledger.running())
-            self._voice.say("drain", running=running, limit_s=self.settings.drain_s)
+            self._voice.say("drain", running=running, limit_s=limit_s)
             self._voice.enter("draining")
 
     # Frames of the engine
