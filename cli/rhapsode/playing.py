@@ -5,6 +5,7 @@ Each is a process of its own and started again when it dies. What cannot work en
 
 import argparse
 import asyncio
+import ipaddress
 import logging
 import os
 import signal
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         manifest = read_manifest(args.file)
     except ManifestError as exc:
         raise CommandError(f"{args.file}: {'; '.join(map(str, exc.problems))}") from exc
+    _check_keys(manifest, args.host)
     args.port, args.admin_port = _take_port(args.host, args.port), _take_port(args.host, args.admin_port)
     style = args.narration or manifest.spec.relay.narration
     asks = args.ask is not None
@@ -79,6 +81,23 @@ def run(args: argparse.Namespace) -> int:
         given = Path(folder) / "manifest.json"
         save_manifest(manifest, given)
         return asyncio.run(Play(args, manifest, given, view, painter).run())
+
+
+def _check_keys(manifest: InferenceWorker, host: str) -> None:
+    """Do not serve others without the keys that the manifest asks for: a laptop has no Secrets."""
+    if manifest.spec.auth is None or os.environ.get(names.ENV_KEYS) or _is_loopback(host):
+        return
+    raise CommandError(
+        f"spec.auth asks for API keys and {host} is open to others: leave --host out,"
+        f" or set {names.ENV_KEYS} to a folder with a file for each key"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Play:

@@ -192,3 +192,12 @@ def test_a_port_that_is_none_is_one_line(tmp_path: Path, port: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
+
+
+def test_keys_that_the_manifest_asks_for_are_not_left_out_where_others_can_reach_it(tmp_path: Path) -> None:
+    resource = manifest()
+    resource["spec"]["auth"] = {"secretRef": {"name": "keys"}}
+    done = play(written(tmp_path, resource), "--host", "0.0.0.0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("rhapsode: spec.auth asks for API keys and 0.0.0.0 is open to others")
+    assert "RHAPSODE_KEYS" in done.stderr
