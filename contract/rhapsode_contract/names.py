@@ -36,6 +36,8 @@ DEFAULT_PORT = 8080
 DEFAULT_ADMIN_PORT = 9101
 POD_SOCKET = Path("/run/rhapsode/worker.sock")
 
+OUTGOING = "Outgoing"
+"""Reason of the phase `draining` of a relay that was told to drain for good: its pod is to go."""
 EXIT_CANNOT_WORK = 78
 """Exit status (EX_CONFIG of sysexits.h) of a process that no restart can help."""
 

@@ -1,7 +1,7 @@
 """Carry out a plan: the calls to the API server and to relays. Called by `reconciling`; decides nothing.
 
-Every write can be repeated: server-side apply under fixed names, deletion by uid. Nothing of others is taken over:
-an object with one of our names that is not ours is `NameTaken`.
+Every write can be repeated: creation and server-side apply under fixed names, deletion by uid. Nothing of others is
+taken over: an object with one of our names that is not ours is `NameTaken`.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ class Cluster(Protocol):
     """What we need of the API server."""
 
     async def apply(self, body: Body, *, manager: str, force: bool = True) -> Body: ...
+    async def create(self, body: Body, *, manager: str) -> Body: ...
     async def annotate(self, namespace: str, pod: str, annotations: Mapping[str, str | None]) -> Body: ...
     async def delete(self, kind: str, namespace: str, name: str, uid: str, grace_s: int | None = None) -> bool: ...
     async def read(self, kind: str, namespace: str, name: str) -> Body | None: ...
@@ -42,8 +43,19 @@ class Hands:
     async def _create(self, blueprint: Blueprint, ordinal: int, pod_hash: str) -> None:
         if claim := build_claim(blueprint.resource, ordinal):
             await self._apply(claim)
-        await self._apply(build_pod(blueprint, ordinal, pod_hash))
-        self._say("pod_created", blueprint.resource, pod=blueprint.pod_name(ordinal))
+        if await self._make(build_pod(blueprint, ordinal, pod_hash)):
+            self._say("pod_created", blueprint.resource, pod=blueprint.pod_name(ordinal))
+
+    async def _make(self, pod: Body) -> bool:
+        """Make a pod, or see that it is there and the watch behind; none is changed: its processes would not be."""
+        try:
+            await self._cluster.create(pod, manager=MANAGER)
+        except RetryableError as exc:
+            if exc.status != 409:
+                raise
+            await self._find_ours(pod, exc)
+            return False
+        return True
 
     async def remove(self, resource: InferenceWorker, removal: Removal) -> None:
         """Delete a pod; the kubelet runs its preStop hook within the grace period."""
@@ -72,6 +84,13 @@ class Hands:
             await self._settle(body, exc)
 
     async def _settle(self, body: Body, why: RetryableError | RefusedError) -> None:
+        await self._find_ours(body, why)
+        if why.status != 409:
+            raise why
+        await self._cluster.apply(body, manager=MANAGER, force=True)
+
+    async def _find_ours(self, body: Body, why: RetryableError | RefusedError) -> None:
+        """Return if the object that is there is ours, and not another's of the same name."""
         metadata = body["metadata"]
         found = await self._cluster.read(body["kind"], metadata["namespace"], metadata["name"])
         if found is None:
@@ -81,10 +100,6 @@ class Hands:
             raise RefusedError(
                 f"{kind} {name} exists and is not ours: {_owner_words(found)}", reason="NameTaken", status=409
             ) from why
-        if why.status == 409:
-            await self._cluster.apply(body, manager=MANAGER, force=True)
-        elif body["kind"] != "Pod" or not _is_outgoing(found, body):
-            raise why
 
     @staticmethod
     def _say(event: str, resource: InferenceWorker, **facts: Any) -> None:
@@ -95,13 +110,6 @@ class Hands:
 def _is_ours(found: Body, uid: str) -> bool:
     owners = found["metadata"].get("ownerReferences") or ()
     return any(owner.get("uid") == uid and owner.get("controller") for owner in owners)
-
-
-def _is_outgoing(found: Body, wanted: Body) -> bool:
-    """Whether a pod with our name is of another spec, or going: then the watch was behind, and it is no mistake."""
-    same = found["metadata"].get("annotations", {}).get("rhapsode.dev/pod-hash")
-    ours = wanted["metadata"]["annotations"].get("rhapsode.dev/pod-hash")
-    return same != ours or bool(found["metadata"].get("deletionTimestamp"))
 
 
 def _owner_words(found: Body) -> str:

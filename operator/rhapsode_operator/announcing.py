@@ -1,7 +1,7 @@
 """Make Events of transitions: one for each, with a name that makes a second one impossible. Called by `reconciling`.
 
-An Event is `Warning` only when a person must act. Its name is made of what happened and when it began, so that an
-operator that starts anew says nothing twice.
+An Event is `Warning` only when a person must act. Its name is made of what happened and what was before, so that an
+operator that starts anew, or whose write of the status is refused, says nothing twice.
 """
 
 import hashlib
@@ -48,7 +48,8 @@ def _ready(before: Condition | None, now: Condition) -> Iterator[Announcement]:
     if now.reason in _PLAIN:
         return
     warns = REASONS[now.reason].stalls
-    since = f"{now.last_transition_time}/{now.observed_generation}"
+    was = f"{before.last_transition_time}/{before.reason}" if before else ""
+    since = f"{was}/{now.observed_generation}"
     yield Announcement("Warning" if warns else "Normal", now.reason, now.message, since)
 
 

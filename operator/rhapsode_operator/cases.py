@@ -3,9 +3,10 @@ the cluster's objects and from `status.workers[].replaced`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rhapsode_contract.names import OUTGOING
 from rhapsode_contract.statuses import Status
 from rhapsode_operator.budgeting import Written
 from rhapsode_operator.building import Blueprint
@@ -13,6 +14,7 @@ from rhapsode_operator.narrating import Teller
 from rhapsode_operator.observing import Pod, Worker
 from rhapsode_operator.planning import DrainSeen, Memory
 from rhapsode_operator.queueing import Key
+from rhapsode_operator.tales import Tale
 
 ECHO_S = 5.0
 """How long our own write may take to come back through the watch."""
@@ -78,6 +80,14 @@ class Case:
         if pod.over and pod.uid not in self.removed:
             self.failures[pod.name] = self.failures.get(pod.name, 0) + 1
         self.removed[pod.uid] = now
+
+    def find_drains(self, pods: Sequence[Pod], tales: Mapping[str, Tale], now: float) -> None:
+        """Note the pods whose relays an operator before us told to drain for good: they never serve again."""
+        for pod in pods:
+            tale = tales.get(pod.uid)
+            if tale is not None and (tale.phase, tale.reason) == ("draining", OUTGOING) and not pod.deleting:
+                self.drain_began.setdefault(pod.uid, now)
+                self.drains.setdefault(pod.uid, DrainSeen(None, 0.0))
 
     def drained(self, pod: Pod, seen: DrainSeen | None, now: float) -> None:
         """Note how far a drain is. A relay that cannot be asked is waited for as long as one that is busy."""

@@ -69,13 +69,24 @@ def _how_it_ended(pod: Pod) -> str:
 def _placed(pod: Pod, *_: Any) -> Verdict | None:
     scheduled = pod.conditions.get("PodScheduled")
     if pod.node:
-        ready = pod.conditions.get("Ready")
-        if ready is not None and (ready.status == "Unknown" or ready.reason == "NodeStatusUnknown"):
-            return _verdict("NodeLost", f"node {pod.node} of {pod.name} does not answer")
-        return None
+        return find_lost(pod)
     if scheduled is not None and scheduled.status == "False" and scheduled.reason == "Unschedulable":
         return _verdict("Unschedulable", f"{pod.name} fits nowhere: {scheduled.message}")
     return Verdict("Scheduling", f"{pod.name} waits for the scheduler")
+
+
+def find_lost(pod: Pod) -> Verdict | None:
+    """Return the verdict on a pod whose node is silent; its deletion waits for the node.
+
+    Then the node controller takes the pod's Ready away and nothing else: no kubelet would without a reason.
+    """
+    ready, contained = pod.conditions.get("Ready"), pod.conditions.get("ContainersReady")
+    if ready is None or ready.status == "True":
+        return None
+    unreasoned = not ready.reason and contained is not None and contained.status == "True"
+    if ready.status == "Unknown" or ready.reason == "NodeStatusUnknown" or unreasoned:
+        return _verdict("NodeLost", f"node {pod.node} of {pod.name} does not answer")
+    return None
 
 
 def _served(pod: Pod, *_: Any) -> Verdict | None:
@@ -137,8 +148,8 @@ def _silent(pod: Pod, tale: Tale | None, now: float, stall_s: float) -> Verdict 
     if tale is None or not pod.relay.started:
         return None
     if tale.lost_at is not None and now - tale.lost_at > UNREACHABLE_AFTER_S:
-        seconds = round(now - tale.lost_at)
-        return _verdict("RelayUnreachable", f"the relay of {pod.name} at {pod.ip} has not answered for {seconds} s")
+        said = f"the relay of {pod.name} at {pod.ip} has not answered for more than {UNREACHABLE_AFTER_S:g} s"
+        return _verdict("RelayUnreachable", said)
     silent_s = now - max(tale.progress_at, tale.since)
     if pod.worker.running and tale.phase in ("starting", "loading", "lost") and silent_s > stall_s:
         doing = tale.load.stage if tale.load else "starting"
@@ -155,4 +166,6 @@ def _progress(pod: Pod, tale: Tale | None) -> Verdict:
         return Verdict("Starting", f"{pod.name} starts")
     if tale.phase == "draining":
         return Verdict("Draining", f"{pod.name} finishes {tale.running} request{'s' * (tale.running != 1)}")
+    if tale.phase == "ready":
+        return Verdict("Starting", f"{pod.name} has loaded its model and does not pass its readiness probe yet")
     return Verdict("Loading", f"{pod.name} loads its model; status.load says how far")

@@ -70,6 +70,13 @@ class Kube:
         """Make an object what `body` says, by server-side apply; `force` takes fields from other managers."""
         return await self._apply(path_of(body), body, manager, force=force)
 
+    async def create(self, body: Body, *, manager: str) -> Body:
+        """Make a new object; RetryableError with status 409 if somebody has its name."""
+        metadata, query = body["metadata"], {"fieldManager": manager, "fieldValidation": "Strict"}
+        created = await self._send("POST", path_to(body["kind"], metadata["namespace"]), body, query=query)
+        self.on_written(created)
+        return created
+
     async def apply_status(self, body: Body, *, manager: str) -> Body:
         """Make an object's status what `body` says."""
         return await self._apply(f"{path_of(body)}/status", body, manager)

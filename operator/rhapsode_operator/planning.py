@@ -68,16 +68,32 @@ class Plan(NamedTuple):
 def plan(wanted: Wanted, pods: Sequence[Pod], memory: Memory = NOTHING) -> Plan:
     """Return what brings the pods nearer to what is wanted."""
     living = [pod for pod in pods if not pod.deleting]
-    stale = [pod for pod in living if pod.hash != wanted.pod_hash and pod.ordinal < wanted.replicas]
+    kept = _kept(wanted, living)
+    stale = [pod for pod in living if pod.hash != wanted.pod_hash and 0 <= pod.ordinal < kept]
     limit = wanted.replicas + min(wanted.surge, sum(pod.has_served for pod in stale))
-    leaving = [Removal(pod, "beyond the wanted replicas") for pod in living if not 0 <= pod.ordinal < limit]
+    leaving = [Removal(pod, "beyond the wanted replicas") for pod in living if not 0 <= pod.ordinal < kept]
     leaving += _outdated(wanted, pods, stale, memory)
+    leaving += _half_drained(living, leaving, memory)
     removals, waits = _failed(living, leaving, memory)
     drain, delete = _by_drain(wanted, leaving, memory)
     create = _missing(limit, wanted, pods)
     if drain:
         waits.append(DRAIN_LOOK_S)
     return Plan(create, drain, (*delete, *removals), min(waits, default=None))
+
+
+def _kept(wanted: Wanted, living: Iterable[Pod]) -> int:
+    """Return the ordinal from which on pods go: those of a surge stay until every wanted one serves."""
+    serving = sum(pod.ready and pod.hash == wanted.pod_hash and 0 <= pod.ordinal < wanted.replicas for pod in living)
+    return wanted.replicas if serving == wanted.replicas else wanted.replicas + wanted.surge
+
+
+def _half_drained(living: Iterable[Pod], leaving: Sequence[Removal], memory: Memory) -> list[Removal]:
+    """Return the pods that were told to drain for another spec than the present: they take nothing new any more."""
+    known = {removal.pod.uid for removal in leaving}
+    return [
+        Removal(pod, "it takes nothing new") for pod in living if pod.uid in memory.drains and pod.uid not in known
+    ]
 
 
 def _failed(living: Iterable[Pod], leaving: Iterable[Removal], memory: Memory) -> tuple[list[Removal], list[float]]:
@@ -106,7 +122,7 @@ def _outdated(wanted: Wanted, pods: Sequence[Pod], stale: Sequence[Pod], memory:
     idle = [pod for pod in stale if not pod.has_served]
     serving = sorted(
         (pod for pod in stale if pod.has_served),
-        key=lambda pod: (pod.uid in memory.drains, pod.ordinal),
+        key=lambda pod: (pod.uid in memory.drains, not pod.ready, pod.ordinal),
         reverse=True,
     )
     chosen = serving[:1] if serving and _may_go(wanted, pods, serving[0], memory) else []
@@ -117,8 +133,10 @@ def _may_go(wanted: Wanted, pods: Sequence[Pod], candidate: Pod, memory: Memory)
     if candidate.uid in memory.drains:
         return True
     others = [pod for pod in pods if pod.uid != candidate.uid]
+    if any(pod.deleting for pod in others):
+        return False
     needed = wanted.replicas if wanted.surge else wanted.replicas - 1
-    return not any(pod.deleting for pod in others) and sum(pod.ready for pod in others) >= needed
+    return not candidate.ready or sum(pod.ready for pod in others) >= needed
 
 
 def _by_drain(

@@ -5,7 +5,7 @@ import contextlib
 import logging
 from typing import Any, Protocol
 
-from rhapsode_operator.errors import OperatorError
+from rhapsode_operator.errors import GoneError, OperatorError
 
 MAX_WAITING = 5_000
 """Events that may wait; the next one is dropped and counted. A burst of 1,000 resources stays below it."""
@@ -71,7 +71,9 @@ class Poster:
             except OperatorError as exc:
                 if exc.status == 409:
                     return "known"
-                if exc.status in (400, 403, 404, 422):
+                if isinstance(exc, GoneError):
+                    return "refused"
+                if exc.status in (400, 403, 422):
                     _log.warning("Event %s was refused: %s", body["reason"], exc.message)
                     return "refused"
                 await asyncio.sleep(PAUSE_S * 2**attempt)

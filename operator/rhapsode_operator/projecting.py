@@ -20,7 +20,7 @@ from rhapsode_contract.statuses import (
     WorkerPhase,
 )
 from rhapsode_operator.building import selector
-from rhapsode_operator.judging import Verdict
+from rhapsode_operator.judging import Verdict, find_lost
 from rhapsode_operator.observing import Pod, Worker, last_exit
 from rhapsode_operator.planning import Wanted
 from rhapsode_operator.tales import Tale
@@ -144,13 +144,14 @@ def main_verdict(seen: Seen) -> Verdict:
     wanted = seen.wanted.replicas
     if seen.trouble is not None:
         return seen.trouble
+    lost = [verdict for pod in seen.pods if pod.deleting and (verdict := find_lost(pod))]
     if wanted == 0:
-        return _leaving(seen)
+        return _failure(lost) or _leaving(seen)
     ready = sum(pod.ready for pod in seen.current)
     if ready >= wanted and len(seen.pods) == wanted:
         return Verdict("AllReplicasReady", f"{ready} of {wanted} pod{'s' * (wanted != 1)} serving")
     verdicts = [seen.verdicts[pod.uid] for pod in seen.current if pod.uid in seen.verdicts]
-    return _failure(verdicts) or _change(seen, ready) or _least_advanced(seen, verdicts)
+    return _failure([*verdicts, *lost]) or _change(seen, ready) or _least_advanced(seen, verdicts)
 
 
 def _failure(verdicts: Sequence[Verdict]) -> Verdict | None:
@@ -170,7 +171,11 @@ def _change(seen: Seen, ready: int) -> Verdict | None:
 
 def _least_advanced(seen: Seen, verdicts: Sequence[Verdict]) -> Verdict:
     waiting = next((one for one in verdicts if one.reason != "AllReplicasReady"), None)
-    return waiting or Verdict("Creating", f"{_count(seen.wanted.replicas - len(seen.current), 'pod')} to be made")
+    blocked = " and ".join(pod.name for pod in seen.pods if pod.deleting)
+    when = f" when {blocked} is gone" if blocked else ""
+    return waiting or Verdict(
+        "Creating", f"{_count(seen.wanted.replicas - len(seen.current), 'pod')} to be made{when}"
+    )
 
 
 def _leaving(seen: Seen) -> Verdict:

@@ -5,7 +5,7 @@ told in the status first and then raised, so that the queue decides when to try 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,19 +18,24 @@ from rhapsode_operator.acting import Cluster, Hands, key_of
 from rhapsode_operator.announcing import announce_stage, event_body
 from rhapsode_operator.building import Blueprint, Images
 from rhapsode_operator.cases import Case
-from rhapsode_operator.errors import ForbiddenError, OperatorError, RefusedError
-from rhapsode_operator.judging import Verdict, judge
+from rhapsode_operator.errors import ForbiddenError, OperatorError, RefusedError, RetryableError
+from rhapsode_operator.judging import UNREACHABLE_AFTER_S, Verdict, judge
 from rhapsode_operator.narrating import STILL_S, Teller, outdated
 from rhapsode_operator.observing import Pod, Worker
 from rhapsode_operator.planning import Plan, Wanted, plan
 from rhapsode_operator.posting import Poster
 from rhapsode_operator.projecting import Seen, project
 from rhapsode_operator.queueing import Key
+from rhapsode_operator.tales import Tale
 from rhapsode_operator.telemetry import Telemetry
 from rhapsode_operator.writing import Scribe, StatusCluster, StatusMeter, Timers, unreadable
 
 OBJECTS_S = 600.0
 """How often Services and budget are applied again: nobody watches them."""
+
+
+TAKEN_S = 30.0
+"""How often a name is tried that another object has."""
 
 
 class Store(Protocol):
@@ -128,12 +133,13 @@ class Reconciler:
         now, key = self._clock(), key_of(worker)
         seen_pods = self._store.pods(key)
         ours = [pod for pod in seen_pods if pod.owner == worker.uid]
-        self.telemetry.follow(key, ours)
         spec = blueprint.resource.spec
+        self.telemetry.follow(key, ours, spec.relay.heartbeat_seconds)
         wanted = Wanted(
             0 if spec.suspend else spec.replicas, case.pod_hash(worker, blueprint), spec.rollout.surge,
             spec.rollout.wait_for_idle, spec.rollout.timeout_seconds,
         )  # fmt: skip
+        case.find_drains(ours, self.telemetry.tales, now)
         planned = plan(wanted, [*ours, *_strangers(seen_pods, worker)], case.look(ours, now))
         trouble = await self._act(worker, case, blueprint, wanted, planned)
         timers = [planned.again_s] if planned.again_s is not None else []
@@ -147,8 +153,9 @@ class Reconciler:
             await self._scribe.write(worker, case, project(seen, timestamp(), case.latest_status(worker, now)))
             await self._scribe.report(worker, case, self._told(key, case), timers)
         if trouble is not None:
-            raise trouble
+            raise _for_the_queue(trouble)
         timers.extend(_looks(verdicts.values(), spec.load.stall_seconds))
+        timers.extend(_searches(ours, self.telemetry.tales, now))
         return min(timers, default=None)
 
     def _told(self, key: Key, case: Case) -> reporting.Told:
@@ -232,6 +239,21 @@ def _verdict_of(trouble: OperatorError | None) -> Verdict | None:
     reason = trouble.reason if trouble.reason in REASONS else "InvalidSpec"
     reason = "Forbidden" if isinstance(trouble, ForbiddenError) else reason
     return Verdict(reason, f"{trouble.message[:500].rstrip('.')}. {REASONS[reason].remedy}")
+
+
+def _searches(pods: Sequence[Pod], tales: Mapping[str, Tale], now: float) -> Iterator[float]:
+    """Yield when a relay that does not answer will count as unreachable."""
+    for pod in pods:
+        tale = tales.get(pod.uid)
+        if tale is not None and tale.lost_at is not None and now - tale.lost_at <= UNREACHABLE_AFTER_S:
+            yield tale.lost_at + UNREACHABLE_AFTER_S - now + 0.1
+
+
+def _for_the_queue(trouble: OperatorError) -> OperatorError:
+    """Nobody tells us when a name is free again, so look now and then."""
+    if trouble.reason != "NameTaken":
+        return trouble
+    return RetryableError(trouble.message, reason=trouble.reason, status=trouble.status, retry_after_s=TAKEN_S)
 
 
 def _looks(verdicts: Any, stall_s: float) -> Iterator[float]:

@@ -21,8 +21,8 @@ from rhapsode_operator.queueing import Key
 from rhapsode_operator.tales import Tale
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 15.0
-SILENT_S = 150.0
-"""Silence after which a connection is given up: heartbeats come every minute at the latest."""
+SPARE_S = 5.0
+"""How much longer than two heartbeats a relay may be silent before its connection is given up."""
 CONNECT_S, ANSWER_S = 5.0, 5.0
 CONNECTING = 64
 """Connections that are opened at once: an operator that starts anew opens one for each pod."""
@@ -65,7 +65,6 @@ class Telemetry:
         """Make the connections possible."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=False),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENT_S),
             trust_env=False,
         )
 
@@ -76,7 +75,7 @@ class Telemetry:
         if self._session is not None:
             await self._session.close()
 
-    def follow(self, key: Key, pods: Sequence[Pod]) -> None:
+    def follow(self, key: Key, pods: Sequence[Pod], heartbeat_s: float = 60.0) -> None:
         """Listen to exactly these pods of a resource, as far as their relays are up."""
         wanted = {pod.uid: pod for pod in pods if pod.ip and pod.relay.started and not pod.over}
         known = self._of_key.get(key, set())
@@ -88,7 +87,9 @@ class Telemetry:
             task = self._tasks.get(uid)
             if task is None or task.done():
                 self.tales.setdefault(uid, Tale(since=self._clock(), lost_at=self._clock()))
-                self._tasks[uid] = asyncio.create_task(self._listen(key, pod), name=f"listen to {pod.name}")
+                self._tasks[uid] = asyncio.create_task(
+                    self._listen(key, pod, 2 * heartbeat_s + SPARE_S), name=f"listen to {pod.name}"
+                )
         present = {pod.uid for pod in pods if pod.uid in self.tales}
         if present:
             self._of_key[key] = present
@@ -127,12 +128,12 @@ class Telemetry:
 
     # Listening
 
-    async def _listen(self, key: Key, pod: Pod) -> None:
+    async def _listen(self, key: Key, pod: Pod, silent_s: float) -> None:
         tale, pause_s = self.tales[pod.uid], FIRST_PAUSE_S
         while True:
             began = self._clock()
             with contextlib.suppress(*_NETWORK):
-                await self._read_once(key, pod, tale)
+                await self._read_once(key, pod, tale, silent_s)
             was_connected = tale.connected
             tale.lose(self._clock())
             if was_connected:
@@ -141,11 +142,14 @@ class Telemetry:
             pause_s = FIRST_PAUSE_S if steady or was_connected else min(LAST_PAUSE_S, pause_s * 2)
             await asyncio.sleep(pause_s * random.uniform(0.7, 1.3))  # noqa: S311 (spreads a thousand of us)
 
-    async def _read_once(self, key: Key, pod: Pod, tale: Tale) -> None:
+    async def _read_once(self, key: Key, pod: Pod, tale: Tale, silent_s: float) -> None:
         """Read one connection to its end."""
         assert self._session is not None
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silent_s)
         async with self._connecting:
-            response = await self._session.get(self._url(pod, "/v1/worker/stream?channels=narration"))
+            response = await self._session.get(
+                self._url(pod, "/v1/worker/stream?channels=narration"), timeout=timeout
+            )
         async with response:
             if response.status != 200:
                 return

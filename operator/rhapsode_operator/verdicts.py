@@ -9,6 +9,9 @@ from rhapsode_operator.errors import ForbiddenError, GoneError, OperatorError, R
 UNBUILDABLE = "failed to create typed patch object"
 """How the API server says, with status 500, that a server-side apply names a field it does not know."""
 
+ENDING = "because it is being terminated"
+"""How it says, with status 403, that a namespace takes nothing new: nobody's rights are at fault."""
+
 
 class StatusDetails(msgspec.Struct, rename="camel"):
     """The details of a Kubernetes `Status`."""
@@ -29,6 +32,8 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> OperatorEr
     said = _read(body)
     reason = said.reason or f"Http{status}"
     message = f"{said.message or body[:200].decode(errors='replace').strip() or 'no words'} ({status})"
+    if status == 403 and ENDING in said.message:
+        return GoneError(message, reason=reason, status=status)
     if status == 403:
         return ForbiddenError(message, reason=reason, status=status)
     if status in (404, 410):

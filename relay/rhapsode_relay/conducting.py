@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rhapsode_contract import frames
+from rhapsode_contract.names import OUTGOING
 from rhapsode_contract.records import log_narration
 from rhapsode_contract.requests import InferenceRequest
 from rhapsode_relay.admitting import build_command, check_capacity, check_request
@@ -176,7 +177,7 @@ class Conductor:
         self._worker_drains = True
         self._close_door()
         if self.worker.phase != "failed":
-            self.worker.enter("draining")
+            self.worker.enter("draining", OUTGOING if for_good else "")
         self._tell_worker_to_drain()
 
     def meet(self, *, new: bool) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from support.api_server import ApiServer, NoTools, find_tools
 from support.kubelet import Kubelet
+from support.operators import CRD, Cluster
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,12 @@ def kubelet(api_server: ApiServer) -> Iterator[Kubelet]:
     """One node with eight GPUs that really runs its pods."""
     with Kubelet(api_server) as running:
         yield running
+
+
+@pytest.fixture
+def cluster(api_server: ApiServer, namespace: str) -> Iterator[Cluster]:
+    """A namespace with the CRD and the shipped Role; a test starts its operators there."""
+    api_server.install_crd(CRD)
+    ours = Cluster(api_server, namespace)
+    yield ours
+    ours.close()

@@ -34,6 +34,7 @@ class Stream:
         receive_buffer: int | None = None,
         chunk: int = 65536,
         timeout: float = 20.0,
+        host: str = "127.0.0.1",
     ) -> None:
         self._chunk = chunk
         self.sock = socket.socket()
@@ -41,7 +42,7 @@ class Stream:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(timeout)
         try:
-            self.sock.connect(("127.0.0.1", port))
+            self.sock.connect((host, port))
         except OSError:
             self.sock.close()
             raise
