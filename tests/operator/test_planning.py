@@ -8,6 +8,7 @@
 | beyond the replicas | drained together |
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pytest
@@ -24,9 +25,9 @@ class Case(NamedTuple):
     wanted: Wanted
     pods: tuple[str, ...]
     todo: str
-    drains: dict[str, DrainSeen] = {}
-    failed_for_s: dict[str, float] = {}
-    failures: dict[str, int] = {}
+    drains: Mapping[str, DrainSeen] = NOTHING.drains
+    failed_for_s: Mapping[str, float] = NOTHING.failed_for_s
+    failures: Mapping[str, int] = NOTHING.failures
     again_s: float | None = None
 
 

@@ -6,7 +6,6 @@ goes later, one that drains never serves again). Used by the properties of plann
 
 from dataclasses import dataclass, field
 
-from rhapsode_contract import events
 from rhapsode_contract.names import OUTGOING
 from rhapsode_operator.cases import Case
 from rhapsode_operator.observing import Pod

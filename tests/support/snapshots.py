@@ -110,7 +110,8 @@ MOMENT = "2026-11-21T10:00:00.000Z"
 
 def opening(phase: str = "loading", ts: str = MOMENT, **facts: Any) -> events.Worker:
     """Return the first event of a worker's stream."""
-    return events.Worker(**{"seq": 0, "ts": ts, "phase": phase, "running": 0, "queued": 0} | facts)
+    given: Any = {"seq": 0, "ts": ts, "phase": phase, "running": 0, "queued": 0} | facts
+    return events.Worker(**given)
 
 
 def told(*heard: events.StreamEvent, at: float = 0.0, since: float = 0.0) -> Tale:
