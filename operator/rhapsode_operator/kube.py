@@ -1,8 +1,7 @@
 """The way to the API server: dicts in, dicts out. The only file that imports `kubernetes`.
 
-`kubernetes.aio` gives the credentials and the connections; we give the bytes. Its DynamicClient would discover each
-kind first and encode with the standard library; eight kinds need no discovery. Nothing is retried here except a 401,
-because a mounted token is replaced while we run: the queue retries.
+`kubernetes.aio` gives credentials and connections, we give the bytes: less than half of its DynamicClient's work.
+Nothing is retried here except a 401, because a mounted token is replaced while we run: the queue retries.
 """
 
 import asyncio
@@ -122,11 +121,20 @@ class Kube:
         """Return what is at a path, such as what discovery tells."""
         return await self._send("GET", path)
 
-    async def list_metadata(self, kind: str, namespace: str, limit: int, go_on: str = "") -> tuple[list[Body], str]:
-        """Return the metadata of some objects, and the word that continues after them; '' when there are no more."""
-        query = {"limit": str(limit)} | ({"continue": go_on} if go_on else {})
-        answer = await self._send("GET", path_to(kind, namespace), query=query, accept=METADATA)
-        return [item["metadata"] for item in answer["items"]], answer["metadata"].get("continue", "")
+    async def exists(self, kind: str, namespace: str, name: str) -> bool:
+        """Return whether there is such an object."""
+        return await self.read(kind, namespace, name) is not None
+
+    async def list_names(
+        self, kind: str, namespace: str, limit: int, *, selector: str = "", go_on: str = ""
+    ) -> tuple[list[tuple[str, str, str]], str]:
+        """Return namespace, name and version of some objects, and the word that goes on after them; '' at the end."""
+        query = {"limit": str(limit), "labelSelector": selector, "continue": go_on}
+        given = {key: value for key, value in query.items() if value}
+        answer = await self._send("GET", path_to(kind, namespace), query=given, accept=METADATA)
+        found = [item["metadata"] for item in answer["items"] or ()]  # none is null
+        listed = [(each["namespace"], each["name"], each["resourceVersion"]) for each in found]
+        return listed, answer["metadata"].get("continue", "")
 
     async def may(self, verb: str, group: str, resource: str, namespace: str) -> bool:
         """Return whether we may do this; `resource` is as in a Role, an empty namespace means all."""

@@ -1,22 +1,33 @@
-"""Whether the watch still tells us everything. Run by `running`; `serving` asks it.
+"""Whether the watch tells us everything. Run by `running`; `serving` asks it.
 
-A watch can die quietly: its connection lives, and nothing comes. kopf shows no sign of that, so we compare. Each
-version of an object that the API server tells us of another way (in the answer to our own write, or in a page of a
-list that `Prober` reads now and then) must also come through the watch. What it owes us for too long is a dead watch.
+kopf gives no sign of three things: that its first list is complete, that something was deleted while a watch began
+anew, that a watch is dead though its connection lives. So we compare. Each version that the API server tells us
+another way (in the answer to our own write, or in a list that `Prober` reads now and then) must also come through the
+watch. Until the first list has come, nothing is reconciled; what is owed for too long is a dead watch; and what the
+watch told of and the list lacks is gone.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from rhapsode_contract.names import KIND
 from rhapsode_operator.errors import OperatorError
+from rhapsode_operator.observing import POD_LABEL
 
 Named = tuple[str, str, str]
 """Kind, namespace and name."""
-PROBE_S = 15.0
-PAGE = 20
+Listed = tuple[str, str, str]
+"""Namespace, name and resource version."""
+
+PROBE_S = 60.0
+GRACE_S = 15.0
+"""How long a debt may last before we look whether the object is still there."""
+SYNC_S = 60.0
+"""How long the first list may take to come through the watch."""
+PAGE = 500
+SELECTORS = {KIND: "", "Pod": POD_LABEL}
 _log = logging.getLogger("rhapsode.operator.watch")
 
 
@@ -49,12 +60,15 @@ class Pulse:
         """The API server does not answer, so the watch cannot either: count from now."""
         self._owed = {named: (version, now) for named, (version, _) in self._owed.items()}
 
-    def waive(self, gone: Iterable[Named]) -> None:
-        """These were deleted before the watch could tell of them."""
-        for named in gone:
-            self._owed.pop(named, None)
+    def waive(self, named: Named) -> None:
+        """It was deleted before the watch could tell of it."""
+        self._owed.pop(named, None)
 
-    def owed(self, now: float, seconds: float) -> list[Named]:
+    def known(self) -> set[Named]:
+        """Return what the watch told of and has not ended."""
+        return set(self._told)
+
+    def owed(self, now: float, seconds: float = -1.0) -> list[Named]:
         """Return what is owed for longer than that."""
         return [named for named, (_, since) in self._owed.items() if now - since > seconds]
 
@@ -66,55 +80,87 @@ class Pulse:
 class ProbedPort(Protocol):
     """What a prober reads."""
 
-    async def list_metadata(
-        self, kind: str, namespace: str, limit: int, go_on: str = ""
-    ) -> tuple[list[dict[str, Any]], str]: ...
+    async def list_names(
+        self, kind: str, namespace: str, limit: int, *, selector: str = "", go_on: str = ""
+    ) -> tuple[list[Listed], str]: ...
 
-    async def read(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None: ...
+    async def exists(self, kind: str, namespace: str, name: str) -> bool: ...
+
+
+class Ghosts(Protocol):
+    """Who must know what is gone."""
+
+    def vanished(self, named: Named) -> None: ...
 
 
 class Prober:
-    """Reads a page of resources every few seconds, and holds the watch to it."""
+    """Reads what there is every minute, and holds the watch to it."""
 
-    def __init__(self, port: ProbedPort, pulse: Pulse, namespaces: tuple[str, ...]) -> None:
+    def __init__(self, port: ProbedPort, pulse: Pulse, ghosts: Ghosts, namespaces: tuple[str, ...]) -> None:
         self._port = port
         self._pulse = pulse
+        self._ghosts = ghosts
         self._namespaces = namespaces or ("",)
-        self._places: dict[str, str] = {}
 
-    async def run(self, every_s: float = PROBE_S) -> None:
+    async def sync(self) -> None:
+        """Return when the watch has told of everything there is."""
+        while not await self.probe():
+            await asyncio.sleep(1)
+        loop = asyncio.get_running_loop()
+        late = loop.time() + SYNC_S
+        while owed := self._pulse.owed(loop.time()):
+            if loop.time() > late:
+                _log.warning("Beginning although the watch has not told of %s %s/%s yet", *owed[0])
+                return
+            await asyncio.sleep(0.02)
+            with contextlib.suppress(OperatorError):
+                await self._forgive(loop.time(), 1.0, 5)
+
+    async def run(self) -> None:
         """Probe until cancelled."""
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(PROBE_S)
             await self.probe()
 
-    async def probe(self) -> None:
-        """Read the next page of each namespace."""
+    async def probe(self) -> bool:
+        """Compare once; return whether the API server let us."""
         loop = asyncio.get_running_loop()
+        known = self._pulse.known()
         try:
-            for namespace in self._namespaces:
-                for named, version in await self._page(namespace):
-                    self._pulse.expect(named, version, loop.time())
-            await self._ask_again(loop.time())
+            for kind in SELECTORS:
+                for namespace in self._namespaces:
+                    known -= await self._list(kind, namespace)
+            await self._bury(known)
+            await self._forgive(loop.time(), GRACE_S, PAGE)
         except OperatorError as exc:
-            self._places.clear()  # a continuation may have expired
-            if exc.status not in (404, 410):
+            if exc.status != 410:  # a list that went on for too long
                 self._pulse.excuse(loop.time())
-                _log.warning("The watch cannot be checked: %s", exc)
+            _log.warning("The watch cannot be compared with a list: %s", exc)
+            return False
+        return True
 
-    async def _page(self, namespace: str) -> list[tuple[Named, str]]:
-        place = self._places.get(namespace, "")
-        items, self._places[namespace] = await self._port.list_metadata(KIND, namespace, PAGE, place)
-        return [(_name(item), item["resourceVersion"]) for item in items]
+    async def _list(self, kind: str, namespace: str) -> set[Named]:
+        """Expect everything that a list shows, and return it."""
+        found, go_on, loop = set[Named](), "", asyncio.get_running_loop()
+        while True:
+            page, go_on = await self._port.list_names(kind, namespace, PAGE, selector=SELECTORS[kind], go_on=go_on)
+            for where, name, version in page:
+                self._pulse.expect((kind, where, name), version, loop.time())
+                found.add((kind, where, name))
+            if not go_on:
+                return found
 
-    async def _ask_again(self, now: float) -> None:
+    async def _bury(self, missing: set[Named]) -> None:
+        """Tell of what the watch told of before the list, and the list lacks, unless the watch did meanwhile."""
+        for named in missing & self._pulse.known():
+            if not await self._port.exists(*named) and named in self._pulse.known():
+                self._ghosts.vanished(named)
+
+    async def _forgive(self, now: float, grace_s: float, most: int) -> None:
         """Look at what is owed: it may have been deleted before the watch came to it."""
-        owed = self._pulse.owed(now, PROBE_S)[:PAGE]
-        self._pulse.waive([named for named in owed if await self._port.read(*named) is None])
-
-
-def _name(metadata: dict[str, Any]) -> Named:
-    return KIND, metadata.get("namespace", ""), metadata["name"]
+        for named in self._pulse.owed(now, grace_s)[:most]:
+            if not await self._port.exists(*named):
+                self._pulse.waive(named)
 
 
 def _number(version: str) -> int:

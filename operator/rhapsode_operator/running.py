@@ -24,7 +24,8 @@ from rhapsode_operator.probing import Prober
 from rhapsode_operator.queueing import Key, Queue
 from rhapsode_operator.serving import Health, serve
 from rhapsode_operator.settings import OperatorSettings
-from rhapsode_operator.watching import Watched, watch
+from rhapsode_operator.watched import Watched
+from rhapsode_operator.watching import watch
 
 STOP_S = 3.0
 """How long runs may take to finish when we stop."""
@@ -98,13 +99,16 @@ class _Leader:
         self._watched = watched = Watched[Any, Any](queue, health.pulse, seam.make_worker, seam.make_pod)
         parts = Parts(settings=settings, kube=kube, queue=queue, watched=watched, metrics=metrics)
         self._reconciler = seam.make_reconciler(parts)
-        self._prober = Prober(kube, health.pulse, settings.watch_namespaces)
+        self._prober = Prober(kube, health.pulse, watched, settings.watch_namespaces)
         self._tasks: list[asyncio.Task[None]] = []
+        self._begun = False
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
         self._elector: Elector | None = None
         kube.on_written = self._expect
 
     async def work(self, elector: Elector, stop: asyncio.Event) -> None:
-        self._elector = elector
+        self._elector, self._stop = elector, stop
         try:
             await watch(
                 self._watched,
@@ -115,30 +119,49 @@ class _Leader:
                 stop=stop,
             )
         except Exception as exc:
-            raise OperatorError(f"the watch ended: {str(exc) or type(exc).__name__}", reason="WatchEnded") from exc
+            raise OperatorError(f"the watch ended: {_words(exc)}", reason="WatchEnded") from exc
         finally:
             await self._end()
+        if self._failure is not None:
+            raise OperatorError(f"the work ended: {_words(self._failure)}", reason="WorkEnded") from self._failure
 
     async def _begin(self) -> None:
+        """Start what works; kopf's watch begins when this returns."""
+        self._begun = True
         await self._reconciler.start()
-        crew, size = self._queue.run(self._reconcile, self._settings.workers), self._settings.workers
-        self._tasks = [asyncio.create_task(crew), asyncio.create_task(self._prober.run())]
-        while self._queue.workers_alive < size:
+        self._tasks = [asyncio.create_task(self._run_crew()), asyncio.create_task(self._prober.run())]
+        for task in self._tasks:
+            task.add_done_callback(self._mourn)
+
+    def _mourn(self, task: asyncio.Task[None]) -> None:
+        """End everything when a part ends that should not: a process that restarts is seen, one that idles is not."""
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = task.exception()
+            self._stop.set()
+
+    async def _run_crew(self) -> None:
+        """Reconcile, but nothing before everything is known: a pod that was not seen yet would look missing."""
+        await self._prober.sync()
+        async with _beside(self._tell_when_working()):
+            await self._queue.run(self._reconcile, self._settings.workers)
+
+    async def _tell_when_working(self) -> None:
+        while self._queue.workers_alive < self._settings.workers:
             await asyncio.sleep(0)
-        self._health.queue, self._health.workers = self._queue, size
+        self._health.queue, self._health.workers = self._queue, self._settings.workers
         self._health.last_event_age = self._watched.last_event_age
 
     async def _end(self) -> None:
         """Let runs finish, for a moment; a second call finds nothing to do."""
-        tasks, self._tasks = self._tasks, []
-        if not tasks:
+        if not self._begun:
             return
-        self._health.workers = 0
+        self._begun, self._health.workers = False, 0
         self._queue.close()
-        await asyncio.wait(tasks[:1], timeout=STOP_S)
-        for task in tasks:
+        if self._tasks and self._queue.workers_alive:
+            await asyncio.wait(self._tasks[:1], timeout=STOP_S)
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._reconciler.stop()
 
     async def _reconcile(self, key: Key) -> float | None:
@@ -155,6 +178,10 @@ class _Leader:
             metadata = written["metadata"]
             named = (written["kind"], metadata["namespace"], metadata["name"])
             self._health.pulse.expect(named, metadata["resourceVersion"], asyncio.get_running_loop().time())
+
+
+def _words(exc: BaseException) -> str:
+    return str(exc) or type(exc).__name__
 
 
 async def _die_with(elector: Elector) -> None:

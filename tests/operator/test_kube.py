@@ -129,13 +129,18 @@ async def test_each_write_is_told_to_who_listens(kube: Kube, namespace: str) -> 
     assert [(body["kind"], body["metadata"]["name"]) for body in heard] == [("Pod", "p")]
 
 
-async def test_metadata_comes_in_pages(kube: Kube, namespace: str) -> None:
+async def test_names_come_in_pages(kube: Kube, namespace: str) -> None:
     for number in range(5):
         await kube.apply(pod(namespace, f"p-{number}"), manager=MANAGER)
-    first, go_on = await kube.list_metadata("Pod", namespace, 3)
-    rest, end = await kube.list_metadata("Pod", namespace, 3, go_on)
-    assert [item["name"] for item in first + rest] == [f"p-{number}" for number in range(5)]
+    first, go_on = await kube.list_names("Pod", namespace, 3)
+    rest, end = await kube.list_names("Pod", namespace, 3, go_on=go_on)
+    assert [(place, name) for place, name, _ in first + rest] == [(namespace, f"p-{number}") for number in range(5)]
+    assert all(version.isdecimal() for _, _, version in first + rest)
     assert end == ""
+    await kube.annotate(namespace, "p-0", {"a": "1"})
+    assert await kube.list_names("Pod", namespace, 3, selector="nobody/has-this") == ([], "")
+    assert await kube.exists("Pod", namespace, "p-0")
+    assert not await kube.exists("Pod", namespace, "p-9")
 
 
 # Refusals of a real API server

@@ -1,12 +1,12 @@
 """Whether a watch that died quietly is noticed, and a healthy one never accused."""
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any
+
+import pytest
 
 from rhapsode_contract.names import KIND
 from rhapsode_operator.errors import GoneError, RetryableError
-from rhapsode_operator.probing import Prober, Pulse
+from rhapsode_operator.probing import Named, Prober, Pulse
 from support import virtual_time
 
 A, B = (KIND, "ns", "a"), (KIND, "ns", "b")
@@ -54,104 +54,165 @@ def test_a_debt_counts_only_while_the_api_server_answers() -> None:
 
 
 class Cluster:
-    """What a prober reads: objects by name, two a page."""
+    """What a prober reads: resources by name, two a page whatever is asked for."""
 
     def __init__(self, **versions: int) -> None:
         self.versions = versions
         self.down = False
         self.expired = False
+        self.takes = 0.0
 
-    async def list_metadata(
-        self, kind: str, namespace: str, limit: int, go_on: str = ""
-    ) -> tuple[list[dict[str, Any]], str]:
+    async def list_names(
+        self, kind: str, namespace: str, limit: int, *, selector: str = "", go_on: str = ""
+    ) -> tuple[list[tuple[str, str, str]], str]:
         self._answer()
+        await asyncio.sleep(self.takes)
+        if kind != KIND:
+            assert selector == "rhapsode.dev/worker"
+            return [], ""
         if go_on and self.expired:
-            self.expired = False
             raise GoneError("the continuation is too old", reason="Expired", status=410)
-        at = int(go_on or 0)
-        names = sorted(self.versions)
-        items = [
-            {"namespace": "ns", "name": name, "resourceVersion": str(self.versions[name])}
-            for name in names[at : at + 2]
-        ]
-        return items, str(at + 2) if at + 2 < len(names) else ""
+        at, names = int(go_on or 0), sorted(self.versions)
+        listed = [("ns", name, str(self.versions[name])) for name in names[at : at + 2]]
+        return listed, str(at + 2) if at + 2 < len(names) else ""
 
-    async def read(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+    async def exists(self, kind: str, namespace: str, name: str) -> bool:
         self._answer()
-        return {} if name in self.versions else None
+        return name in self.versions
 
     def _answer(self) -> None:
         if self.down:
             raise RetryableError("connection refused", reason="NoNetwork")
 
 
-def probe(cluster: Cluster, pulse: Pulse, steps: Iterator[Any]) -> None:
-    """Probe every fifteen seconds, and do the next step after each."""
+class Scene:
+    """A cluster, and a watch that tells what the test makes it tell."""
 
-    async def scene() -> None:
-        prober = Prober(cluster, pulse, ())
-        for _ in steps:
-            await prober.probe()
-            await asyncio.sleep(15)
+    def __init__(self, **versions: int) -> None:
+        self.pulse, self.cluster = Pulse(), Cluster(**versions)
+        self.ghosts: list[Named] = []
+        self.prober = Prober(self.cluster, self.pulse, self, ())
 
-    virtual_time.run(scene())
+    def tell_all(self) -> None:
+        for name, version in self.cluster.versions.items():
+            self.pulse.told((KIND, "ns", name), str(version))
+
+    def vanished(self, named: Named) -> None:
+        self.ghosts.append(named)
+        self.pulse.told(named, "", deleted=True)
+
+    async def probe(self, times: int = 1) -> None:
+        for _ in range(times):
+            await self.prober.probe()
+            await asyncio.sleep(60)
+
+    def overdue(self) -> float:
+        return self.pulse.overdue(asyncio.get_running_loop().time())
 
 
-def test_a_change_of_somebody_else_is_found_though_it_is_on_a_later_page() -> None:
-    pulse, cluster = Pulse(), Cluster(a=1, b=2, c=3, d=4, e=5)
-    for name, version in cluster.versions.items():
-        pulse.told((KIND, "ns", name), str(version))
+def test_a_change_of_somebody_else_is_owed_though_it_is_on_a_later_page() -> None:
+    async def play() -> None:
+        scene = Scene(a=1, b=2, c=3, d=4, e=5)
+        scene.tell_all()
+        await scene.probe(5)
+        assert scene.overdue() == 0
+        scene.cluster.versions["e"] = 6
+        await scene.probe(3)
+        assert scene.overdue() == 180
+        assert scene.pulse.owed(9999) == [(KIND, "ns", "e")]
 
-    def steps() -> Iterator[None]:
-        for _ in range(4):
-            yield
-            assert pulse.overdue(9999) == 0
-        cluster.versions["e"] = 6
-        for _ in range(4):
-            yield
-        assert pulse.owed(9999, 15) == [(KIND, "ns", "e")]
-
-    probe(cluster, pulse, steps())
+    virtual_time.run(play())
 
 
 def test_what_was_deleted_before_the_watch_told_of_it_is_not_owed() -> None:
-    pulse, cluster = Pulse(), Cluster(a=1)
+    async def play() -> None:
+        scene = Scene(a=1)
+        await scene.probe()
+        assert scene.overdue() == 60
+        scene.cluster.versions.clear()
+        await scene.probe()
+        assert (scene.overdue(), scene.ghosts) == (0, [])
 
-    def steps() -> Iterator[None]:
-        yield
-        assert pulse.owed(9999, 0) == [A]
-        cluster.versions.clear()
-        yield
-        yield
-        assert pulse.overdue(9999) == 0
+    virtual_time.run(play())
 
-    probe(cluster, pulse, steps())
+
+def test_what_was_deleted_while_the_watch_began_anew_is_found_and_told_once() -> None:
+    async def play() -> None:
+        scene = Scene(a=1, b=2)
+        scene.tell_all()
+        del scene.cluster.versions["a"]
+        await scene.probe(3)
+        assert scene.ghosts == [A]
+
+    virtual_time.run(play())
+
+
+def test_what_appears_while_a_list_is_read_is_no_ghost() -> None:
+    async def play() -> None:
+        scene = Scene(a=1)
+        scene.tell_all()
+        scene.cluster.takes = 10
+        listing = asyncio.create_task(scene.prober.probe())
+        await asyncio.sleep(15)  # resources are listed, pods are not yet
+        scene.pulse.told(B, "9")
+        await listing
+        assert scene.ghosts == []
+
+    virtual_time.run(play())
 
 
 def test_an_api_server_that_is_down_is_no_dead_watch() -> None:
-    pulse, cluster = Pulse(), Cluster(a=1)
+    async def play() -> None:
+        scene = Scene(a=1)
+        await scene.probe()
+        scene.cluster.down = True
+        await scene.probe(100)
+        assert scene.overdue() == 60
 
-    async def scene() -> None:
-        prober = Prober(cluster, pulse, ())
-        await prober.probe()
-        cluster.down = True
-        for _ in range(100):
-            await asyncio.sleep(15)
-            await prober.probe()
-        assert pulse.overdue(asyncio.get_running_loop().time()) == 0
-
-    virtual_time.run(scene())
+    virtual_time.run(play())
 
 
-def test_a_continuation_that_expired_begins_anew() -> None:
-    pulse, cluster = Pulse(), Cluster(a=1, b=1, c=1)
+def test_a_list_that_took_too_long_accuses_nobody() -> None:
+    async def play() -> None:
+        scene = Scene(a=1, b=1, c=1)
+        scene.tell_all()
+        scene.cluster.expired = True
+        await scene.probe(3)
+        assert (scene.overdue(), scene.ghosts) == (0, [])
 
-    def steps() -> Iterator[None]:
-        yield
-        cluster.expired = True
-        yield
-        yield
-        yield
-        assert len(pulse.owed(9999, 0)) == 3
+    virtual_time.run(play())
 
-    probe(cluster, pulse, steps())
+
+def test_the_beginning_waits_until_the_watch_has_told_of_everything() -> None:
+    async def play() -> None:
+        scene = Scene(a=1, b=2)
+        scene.cluster.down = True
+        syncing = asyncio.create_task(scene.prober.sync())
+        await asyncio.sleep(5)
+        scene.cluster.down = False
+        scene.pulse.told(A, "1")
+        await asyncio.sleep(5)
+        assert not syncing.done()
+        scene.pulse.told(B, "2")
+        await asyncio.wait_for(syncing, 1)
+
+    virtual_time.run(play())
+
+
+def test_the_beginning_waits_for_nothing_that_was_deleted_meanwhile() -> None:
+    async def play() -> None:
+        scene = Scene(a=1)
+        syncing = asyncio.create_task(scene.prober.sync())
+        await asyncio.sleep(0.5)
+        scene.cluster.versions.clear()
+        await asyncio.wait_for(syncing, 5)
+
+    virtual_time.run(play())
+
+
+def test_the_beginning_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    async def play() -> None:
+        await asyncio.wait_for(Scene(a=1).prober.sync(), 70)
+
+    virtual_time.run(play())
+    assert "has not told of InferenceWorker ns/a yet" in caplog.text

@@ -155,7 +155,8 @@ def test_an_api_server_that_restarts_costs_neither_the_lease_nor_a_change(
     cluster: ApiServer, namespace: str, start: Start
 ) -> None:
     operator = start(cluster, namespace)
-    operator.wait_record("began")
+    cluster.post(WORKERS.format(namespace), worker("before"))
+    operator.wait_run("before")
     cluster.restart()
     cluster.post(WORKERS.format(namespace), worker())
     operator.wait_run("w", seconds=60)
@@ -220,7 +221,8 @@ def test_a_watch_that_is_forbidden_later_ends_the_operator_with_one_line(
 ) -> None:
     token = grant(cluster, namespace, role_yaml())
     operator = start(cluster, namespace, token)
-    operator.wait_record("began")
+    cluster.post(WORKERS.format(namespace), worker())
+    operator.wait_run("w")
     base = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
     rules = cluster.get(f"{base}/roles/rhapsode-operator")["rules"]
     cluster.patch(
@@ -229,6 +231,20 @@ def test_a_watch_that_is_forbidden_later_ends_the_operator_with_one_line(
     cluster.restart()  # which ends the watch that still runs
     assert operator.wait(120) == 1
     assert "the watch ended" in operator.errors[-1]
+
+
+def test_a_pod_that_was_there_before_is_known_at_the_first_reconcile(
+    cluster: ApiServer, namespace: str, start: Start
+) -> None:
+    """Otherwise a new leader would take every pod for missing."""
+    for number in range(30):
+        cluster.post(WORKERS.format(namespace), worker(f"w-{number}"))
+        labelled = pod(f"w-{number}-0", **{"rhapsode.dev/worker": f"w-{number}"})
+        cluster.post(f"/api/v1/namespaces/{namespace}/pods", labelled)
+    operator = start(cluster, namespace)
+    for number in range(30):
+        operator.wait_run(f"w-{number}")
+        assert operator.runs(f"w-{number}")[0]["pods"] == [f"w-{number}-0"]
 
 
 # How it ends

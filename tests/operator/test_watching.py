@@ -2,16 +2,21 @@
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from kopf._cogs.structs.references import Resource  # how kopf itself looks a selector up
 
+from rhapsode_contract.names import KIND
+from rhapsode_operator import watching as watching_module
+from rhapsode_operator.errors import RetryableError
 from rhapsode_operator.observing import POD_LABEL
 from rhapsode_operator.queueing import Key
 from rhapsode_operator.settings import OperatorSettings
-from rhapsode_operator.watching import Watched, kopf_settings, make_registry, watch
+from rhapsode_operator.watched import Watched
+from rhapsode_operator.watching import kopf_settings, make_registry, watch
 from support.api_server import ApiServer
 from support.documents import ROOT
 
@@ -31,7 +36,7 @@ class Ear:
         self.keys.append(key)
 
     def told(self, named: tuple[str, str, str], version: str, *, deleted: bool = False) -> None:
-        assert version.isdecimal()
+        assert deleted or version.isdecimal()
         (self.gone.append(named[2]) if deleted else self.versions.append(named))
 
 
@@ -149,12 +154,52 @@ async def test_a_deleted_resource_is_told_once_more_and_gone(
         assert ear.gone == ["w"]
 
 
+async def test_a_pod_that_changes_its_owner_leaves_the_first(
+    api_server: ApiServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with watching(api_server, namespace, monkeypatch, lambda body: body) as (watched, ear):
+        api_server.post(pods_of(namespace), pod("p", **{POD_LABEL: "one"}))
+        await until(lambda: watched.pods((namespace, "one")), "the pod is known")
+        api_server.patch(f"{pods_of(namespace)}/p", {"metadata": {"labels": {POD_LABEL: "two"}}})
+        await until(lambda: watched.pods((namespace, "two")), "the pod has moved")
+        assert watched.pods((namespace, "one")) == []
+        assert ear.keys[-2:] == [(namespace, "one"), (namespace, "two")]
+
+
+async def test_what_vanished_unseen_is_dropped_and_told() -> None:
+    ear = Ear()
+    watched = Watched[Any, Any](ear, ear, lambda body: body, lambda body: body)
+    metadata = {"namespace": "ns", "name": "p", "labels": {POD_LABEL: "w"}, "resourceVersion": "1"}
+    watched.pod_seen({"metadata": metadata}, deleted=False)
+    watched.worker_seen({"metadata": metadata | {"name": "w"}}, deleted=False)
+    ear.keys.clear()
+    watched.vanished(("Pod", "ns", "p"))
+    assert watched.pods(("ns", "w")) == []
+    watched.vanished((KIND, "ns", "w"))
+    assert watched.worker(("ns", "w")) is None
+    assert (ear.keys, ear.gone) == ([("ns", "w"), ("ns", "w")], ["p", "w"])
+
+
 async def test_before_the_start_nothing_is_known() -> None:
     watched = Watched[Any, Any](Ear(), Ear(), lambda body: body, lambda body: body)
     assert (watched.worker(("ns", "w")), watched.pods(("ns", "w")), watched.keys()) == (None, [], [])
 
 
 # The traps
+
+
+async def test_a_watch_over_less_than_everything_ends_instead_of_idling(
+    api_server: ApiServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kopf looks once which kinds there are, warns about what is not there, and watches nothing for ever."""
+    api_server.install_crd(CRD)
+    monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig()))
+    monkeypatch.setattr(watching_module, "VERSION", "v9")
+    watched = Watched[Any, Any](Ear(), Ear(), lambda body: body, lambda body: body)
+    settings, flags = OperatorSettings.from_env({"RHAPSODE_WATCH_NAMESPACES": namespace}), asyncio.Event()
+    with pytest.raises(RetryableError, match="does not serve"):
+        async with asyncio.timeout(30):
+            await watch(watched, settings, on_start=nothing, on_stop=nothing, ready=asyncio.Event(), stop=flags)
 
 
 @pytest.fixture
@@ -180,12 +225,12 @@ def test_the_finalizer_that_kopf_would_strip_is_nobodys(ours: Any) -> None:
     assert ours.persistence.finalizer == "rhapsode.dev/unused"
 
 
-def test_no_handler_needs_a_finalizer_or_an_annotation() -> None:
+async def test_no_handler_needs_a_finalizer_or_an_annotation() -> None:
     watched = Watched[Any, Any](Ear(), Ear(), lambda body: body, lambda body: body)
     registry = make_registry(watched, nothing, nothing)
     assert not registry._changing.get_all_handlers()
     assert not registry._spawning.get_all_handlers()
+    assert not registry._indexing.get_all_handlers(), "each object would wake every object that waits at the start"
     assert len(list(registry._watching.get_all_handlers())) == 2
-    assert len(list(registry._indexing.get_all_handlers())) == 2
-    for handlers in (registry._watching, registry._indexing, registry._activities):
-        assert all(asyncio.iscoroutinefunction(handler.fn) for handler in handlers.get_all_handlers())
+    for handlers in (registry._watching, registry._activities):
+        assert all(inspect.iscoroutinefunction(handler.fn) for handler in handlers.get_all_handlers())
