@@ -23,8 +23,7 @@ from rhapsode_operator.errors import CannotRun, GoneError, OperatorError, Retrya
 from rhapsode_operator.verdicts import error_of
 
 Body = dict[str, Any]
-
-KINDS: dict[str, tuple[str, str]] = {
+KINDS = {
     KIND: (f"/apis/{API_VERSION}", "inferenceworkers"),
     "Pod": ("/api/v1", "pods"),
     "Service": ("/api/v1", "services"),
@@ -283,6 +282,7 @@ async def connect(
         yield Kube(client, reload, meter)
     finally:
         await client.close()
+        await asyncio.sleep(0)  # its connections close at the loop's next turn
 
 
 async def _load(config: Configuration, environ: Mapping[str, str]) -> None:
