@@ -19,6 +19,7 @@ from rhapsode_operator.watched import Watched
 from rhapsode_operator.watching import kopf_settings, make_registry, watch
 from support.api_server import ApiServer
 from support.documents import ROOT
+from support.kube import settle
 
 CRD = ROOT / "crds/inferenceworkers.rhapsode.dev.yaml"
 PODS = Resource("", "v1", "pods", kind="Pod", namespaced=True, preferred=True, verbs=frozenset(["list", "watch"]))
@@ -68,6 +69,7 @@ async def watching(
     finally:
         stop.set()
         await asyncio.wait_for(task, 20)
+        await settle()
 
 
 def worker(name: str) -> dict[str, Any]:
@@ -200,6 +202,7 @@ async def test_a_watch_over_less_than_everything_ends_instead_of_idling(
     with pytest.raises(RetryableError, match="does not serve"):
         async with asyncio.timeout(30):
             await watch(watched, settings, on_start=nothing, on_stop=nothing, ready=asyncio.Event(), stop=flags)
+    await settle()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The operator's client, connected to a test's API server."""
 
+import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -19,9 +20,16 @@ class Calls:
         self.made[verb, code] += 1
 
 
+async def settle() -> None:
+    """Let connections that were closed go, TLS and all: this takes the loop some turns, and a test's loop ends."""
+    for _ in range(10):
+        await asyncio.sleep(0.001)
+
+
 @contextlib.asynccontextmanager
 async def connected(server: ApiServer | Path, calls: Calls | None = None) -> AsyncIterator[Kube]:
     """Connect as the administrator of a server, or as a kubeconfig says."""
     config = server if isinstance(server, Path) else server.kubeconfig()
     async with connect(calls or Calls(), environ={"KUBECONFIG": str(config)}) as kube:
         yield kube
+    await settle()
