@@ -6,7 +6,7 @@ taken over: an object with one of our names that is not ours is `NameTaken`.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, Protocol
 
 from rhapsode_contract.names import KIND
@@ -38,22 +38,22 @@ class Hands:
 
     async def create(self, blueprint: Blueprint, ordinals: tuple[int, ...], pod_hash: str) -> None:
         """Make pods, each with its claim if it has one."""
-        await asyncio.gather(*(self._create(blueprint, ordinal, pod_hash) for ordinal in ordinals))
+        await _all(self._create(blueprint, ordinal, pod_hash) for ordinal in ordinals)
 
     async def _create(self, blueprint: Blueprint, ordinal: int, pod_hash: str) -> None:
         if claim := build_claim(blueprint.resource, ordinal):
-            await self._apply(claim)
+            await self._make(claim)
         if await self._make(build_pod(blueprint, ordinal, pod_hash)):
             self._say("pod_created", blueprint.resource, pod=blueprint.pod_name(ordinal))
 
-    async def _make(self, pod: Body) -> bool:
-        """Make a pod, or see that it is there and the watch behind; none is changed: its processes would not be."""
+    async def _make(self, body: Body) -> bool:
+        """Make an object; return False if it is there and ours. A pod or a claim that is there is left as it is."""
         try:
-            await self._cluster.create(pod, manager=MANAGER)
+            await self._cluster.create(body, manager=MANAGER)
         except RetryableError as exc:
             if exc.status != 409:
                 raise
-            await self._find_ours(pod, exc)
+            await self._find_ours(body, exc)
             return False
         return True
 
@@ -63,9 +63,10 @@ class Hands:
         if await self._cluster.delete("Pod", pod.namespace, pod.name, pod.uid):
             self._say("pod_deleted", resource, pod=pod.name, why=removal.why)
 
-    async def furnish(self, resource: InferenceWorker) -> None:
-        """Make the Services and the disruption budget."""
-        await asyncio.gather(*(self._apply(body) for body in (*build_services(resource), build_budget(resource))))
+    async def furnish(self, resource: InferenceWorker, *, known: bool) -> None:
+        """Make the Services and the disruption budget so. `known`: that they are ours was seen before."""
+        bodies = (*build_services(resource), build_budget(resource))
+        await _all(self._apply(body) if known else self._secure(body) for body in bodies)
 
     async def protect(self, pod: Pod, *, protected: bool) -> None:
         """Ask autoscalers to leave a pod alone, or no longer."""
@@ -73,6 +74,11 @@ class Hands:
             name: value if protected else None for name, value in PROTECT_ANNOTATIONS.items()
         }
         await self._cluster.annotate(pod.namespace, pod.name, wanted)
+
+    async def _secure(self, body: Body) -> None:
+        """Make an object, or make ours so. To apply it at once would merge it into one that another made."""
+        if not await self._make(body):
+            await self._cluster.apply(body, manager=MANAGER, force=True)
 
     async def _apply(self, body: Body) -> None:
         """Apply without force first: a conflict is ours to settle only if the object is ours."""
@@ -105,6 +111,13 @@ class Hands:
     def _say(event: str, resource: InferenceWorker, **facts: Any) -> None:
         facts |= {"event": event, "namespace": resource.metadata.namespace, "name": resource.metadata.name}
         _log.info("%s %s", event.replace("_", " "), facts.get("pod"), extra={"facts": facts})
+
+
+async def _all(works: Iterable[Awaitable[None]]) -> None:
+    """Do everything at once and to the end; then raise the first of what went wrong."""
+    for outcome in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def _is_ours(found: Body, uid: str) -> bool:

@@ -54,10 +54,16 @@ class Blueprint:
         return self.resource.metadata.name
 
     def pod_hash(self) -> str:
-        """Return what changes when pods must be made anew."""
+        """Return what changes when pods must be made anew. Protection is given and taken while a pod lives."""
         template = _pod(self, 0) | {"restartedAt": self.restarted_at}
         text = msgspec.json.encode(template, order="sorted")
         return hashlib.sha256(text).hexdigest()[:10]
+
+    @property
+    def has_own_protection(self) -> bool:
+        """Whether the template says itself what autoscalers may do: then we say nothing."""
+        template = self.resource.spec.pod_template
+        return template is not None and not PROTECT_ANNOTATIONS.keys().isdisjoint(template.metadata.annotations)
 
     def pod_name(self, ordinal: int) -> str:
         return f"{self.name}-{ordinal}"
@@ -71,7 +77,10 @@ def selector(name: str) -> str:
 def build_pod(blueprint: Blueprint, ordinal: int, pod_hash: str) -> Body:
     """Return the pod with this ordinal."""
     pod = _pod(blueprint, ordinal)
-    pod["metadata"]["annotations"][HASH_ANNOTATION] = pod_hash
+    annotations = pod["metadata"]["annotations"]
+    if blueprint.resource.spec.disruption.protect_load and not blueprint.has_own_protection:
+        annotations |= PROTECT_ANNOTATIONS
+    annotations[HASH_ANNOTATION] = pod_hash
     return pod
 
 
@@ -104,8 +113,6 @@ def _pod(blueprint: Blueprint, ordinal: int) -> Body:
     labels = body["metadata"]["labels"]
     labels[ORDINAL_LABEL] = str(ordinal)
     body["metadata"]["annotations"] = {MANIFEST_ANNOTATION: _served(resource)}
-    if spec.disruption.protect_load:
-        body["metadata"]["annotations"] |= PROTECT_ANNOTATIONS
     return _overridden(body, resource)
 
 

@@ -24,11 +24,11 @@ MERGE_KEYS = {
 
 def merged(base: Any, patch: Any, field: str = "") -> Any:
     """Return `base` with `patch` merged over it; neither is changed."""
-    if isinstance(base, dict) and isinstance(patch, dict):
-        return _merged_maps(base, patch)
+    if isinstance(patch, dict):
+        return _merged_maps(base if isinstance(base, dict) else {}, patch)
     key = MERGE_KEYS.get(field)
-    if key and isinstance(base, list) and isinstance(patch, list):
-        return _merged_lists(base, patch, key)
+    if key and isinstance(patch, list):
+        return _merged_lists(base if isinstance(base, list) else [], patch, key)
     return patch
 
 
@@ -54,4 +54,6 @@ def _merged_lists(base: list[Any], patch: list[Any], key: str) -> list[Any]:
 
 
 def _key_of(item: Any, key: str) -> Any:
-    return item.get(key, id(item)) if isinstance(item, dict) else id(item)
+    """Return what an item is known by; one without a proper key is itself only, and for the API server to judge."""
+    name = item.get(key) if isinstance(item, dict) else None
+    return name if isinstance(name, str | int) else ("unnamed", id(item))

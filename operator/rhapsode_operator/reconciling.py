@@ -193,12 +193,12 @@ class Reconciler:
         now = self._clock()
         if case.objects_at and case.objects_at[0] == worker.generation and now - case.objects_at[1] < OBJECTS_S:
             return
-        await self._hands.furnish(blueprint.resource)
+        await self._hands.furnish(blueprint.resource, known=case.objects_at is not None)
         case.objects_at = (worker.generation, now)
 
     async def _guard(self, case: Case, blueprint: Blueprint, pods: Sequence[Pod]) -> None:
-        """Protect loading pods from autoscalers, and only those."""
-        for pod in pods:
+        """Protect loading pods from autoscalers, and only those, unless the template has its own word."""
+        for pod in pods if not blueprint.has_own_protection else ():
             if pod.owner != case.uid or pod.deleting or pod.over:
                 continue
             loads = blueprint.resource.spec.disruption.protect_load and not pod.has_served
@@ -227,9 +227,12 @@ class Reconciler:
 
 
 def _strangers(pods: Sequence[Pod], worker: Worker) -> Iterator[Pod]:
-    """Yield pods with our label that are another's: they hold a name, and are not ours to touch."""
+    """Yield the pods of an earlier resource of that name: they hold names until Kubernetes has collected them.
+
+    A pod that has no owner will not be collected: that its name is taken comes out when we try to make ours.
+    """
     for pod in pods:
-        if pod.owner != worker.uid:
+        if pod.owner not in ("", worker.uid) and pod.name == f"{worker.name}-{pod.ordinal}":
             yield msgspec.structs.replace(pod, deleting=True)
 
 
