@@ -4,7 +4,10 @@ From container states, exit codes, pod conditions and what the relay tells. The 
 that of a pod's life, and a failure is remembered until the worker has loaded again.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import msgspec
 
 from rhapsode_contract.conditions import FAILURES, REASONS
 from rhapsode_contract.names import EXIT_CANNOT_WORK
@@ -15,8 +18,14 @@ UNREACHABLE_AFTER_S = 20.0
 """A relay that is up and does not answer for so long is unreachable."""
 MAX_MESSAGE = 700
 
-_PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+_PULL = {
+    "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable",
+    "ImageInspectError", "SignatureValidationFailed",
+}  # fmt: skip
 _CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreStartHookError"}
+_PUT_OUT = {"Evicted", "Preempting", "Terminated"}
+_REFUSED = ("UnexpectedAdmissionError", "TopologyAffinityError", "OutOf", "Node")
+"""How the reasons begin that a kubelet gives when it does not take a pod."""
 
 
 class Verdict(NamedTuple):
@@ -35,6 +44,12 @@ class Verdict(NamedTuple):
         return REASONS[self.reason].stalls
 
 
+class _Record(msgspec.Struct):
+    """A line of one of our logs."""
+
+    message: str
+
+
 def judge(pod: Pod, tale: Tale | None, now: float, stall_s: float) -> Verdict:
     """Return how a pod is that is wanted."""
     for look in (_ended, _placed, _served, _contained, _crashed, _told_of_failure, _silent):
@@ -46,16 +61,18 @@ def judge(pod: Pod, tale: Tale | None, now: float, stall_s: float) -> Verdict:
 def _verdict(reason: str, said: str) -> Verdict:
     remedy = REASONS[reason].remedy if reason in FAILURES else ""
     said = said.strip().rstrip(".")
-    message = f"{said}. {remedy}" if remedy and remedy not in said else said
-    return Verdict(reason, message[:MAX_MESSAGE])
+    if not remedy or remedy in said:
+        return Verdict(reason, said[:MAX_MESSAGE])
+    room = MAX_MESSAGE - len(remedy) - 2
+    return Verdict(reason, f"{said if len(said) <= room else said[: room - 1] + '…'}. {remedy}")
 
 
 def _ended(pod: Pod, *_: Any) -> Verdict | None:
     if not pod.over:
         return None
-    if pod.reason in ("Evicted", "Preempting"):
+    if pod.reason in _PUT_OUT:
         return _verdict("Evicted", f"{pod.name} was put out of {pod.node or 'its node'}: {pod.message or pod.reason}")
-    if pod.reason == "UnexpectedAdmissionError" or pod.reason.startswith(("OutOf", "Node", "Terminated")):
+    if pod.reason.startswith(_REFUSED):
         return _verdict("PodRejected", f"{pod.node or 'the node'} refused {pod.name}: {pod.message or pod.reason}")
     why = pod.message or pod.reason or _how_it_ended(pod)
     return _verdict("PodFailed", f"{pod.name} ended{f': {why}' if why else ''}")
@@ -123,13 +140,23 @@ def _verdict_of_end(pod: Pod, container: Container, end: Terminated) -> Verdict:
         said = f"{container.name} of {pod.name} used more memory than its limit{times}"
         return _verdict("ContainerOOM", said)
     if told := read_told(end.message):
-        return _verdict(told.reason, f"{told.message}{times}" if container.restart_count else told.message)
+        said = told.message.rstrip(". ")
+        return _verdict(told.reason, f"{said}{times}" if container.restart_count else said)
     crash = "WorkerCrash" if container.name == "worker" else "RelayCrash"
     reason = "InvalidSpec" if end.exit_code == EXIT_CANNOT_WORK and container.name == "relay" else crash
-    last = end.message.strip().splitlines()[-1] if end.message.strip() else ""
+    last = _last_words(end.message)
     return _verdict(
         reason, f"{container.name} of {pod.name} ended by {_how(end)}{times}{f': {last}' if last else ''}"
     )
+
+
+def _last_words(log: str) -> str:
+    """Return what a container's last line says: the message of a log record, else the line."""
+    line = log.strip().rpartition("\n")[2]
+    try:
+        return msgspec.json.decode(line, type=_Record).message
+    except msgspec.DecodeError:
+        return line
 
 
 def _how(end: Terminated) -> str:
@@ -158,14 +185,19 @@ def _silent(pod: Pod, tale: Tale | None, now: float, stall_s: float) -> Verdict 
 
 
 def _progress(pod: Pod, tale: Tale | None) -> Verdict:
-    if not pod.relay.running:
-        return Verdict("ImagePulling", f"{pod.images.get('relay', 'the relay')} comes to {pod.node}")
-    if not pod.worker.running:
-        return Verdict("ImagePulling", f"{pod.images.get('worker', 'the worker')} comes to {pod.node}")
+    if (made := pod.conditions.get("PodReadyToStartContainers")) and made.status == "False":
+        return Verdict("Creating", f"{pod.name} waits for its network and volumes{_named(pod.volumes)}")
+    for name, container in (("relay", pod.relay), ("worker", pod.worker)):
+        if not container.running:
+            return Verdict("ImagePulling", f"{pod.images.get(name, f'the {name}')} comes to {pod.node}")
     if tale is None or tale.phase in ("starting", "lost"):
         return Verdict("Starting", f"{pod.name} starts")
     if tale.phase == "draining":
-        return Verdict("Draining", f"{pod.name} finishes {tale.running} request{'s' * (tale.running != 1)}")
+        return Verdict("Draining", f"{pod.name} finishes what it has in hand")
     if tale.phase == "ready":
         return Verdict("Starting", f"{pod.name} has loaded its model and does not pass its readiness probe yet")
     return Verdict("Loading", f"{pod.name} loads its model; status.load says how far")
+
+
+def _named(volumes: Sequence[str]) -> str:
+    return f": {', '.join(volumes)}" if volumes else ""

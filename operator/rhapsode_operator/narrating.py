@@ -3,7 +3,7 @@
 from rhapsode_contract.catalogue import narrate
 from rhapsode_contract.frames import Narration
 from rhapsode_operator.judging import Verdict
-from rhapsode_operator.observing import Pod
+from rhapsode_operator.observing import Pod, Terminated
 
 STILL_S = 15.0
 """How often a pull that goes on is mentioned."""
@@ -21,6 +21,8 @@ class Teller:
 
     def tell(self, pod: Pod, verdict: Verdict, now: float) -> list[Narration]:
         """Return what to say now. Call it only when the relay can hear: what was returned counts as told."""
+        if not self._reason and pod.has_served:  # an operator before us told it
+            self._placed, self._restarts = True, pod.worker.restart_count
         said = [*self._place(pod), *self._restart(pod)]
         if verdict.reason != self._reason:
             self._reason, self._reason_at, self._told_at = verdict.reason, now, now
@@ -42,7 +44,7 @@ class Teller:
         if count <= self._restarts:
             return []
         self._restarts = count
-        how = (end.reason or f"exit code {end.exit_code}") if end else "an unknown end"
+        how = _how(end) if end else "an unknown end"
         return [narrate("container_restart", {"container": "worker", "count": count, "how": how})]
 
     def _change(self, pod: Pod, verdict: Verdict) -> list[Narration]:
@@ -54,6 +56,11 @@ class Teller:
         if verdict.reason == "LoadStalled":
             return [narrate("load_stalled", {"why": verdict.message})]
         return []
+
+
+def _how(end: Terminated) -> str:
+    """Return how a container ended: `Error` is what the kubelet calls every exit code but 0."""
+    return f"exit code {end.exit_code}" if end.reason in ("", "Error") else end.reason
 
 
 def outdated(pod: Pod) -> Narration:

@@ -1,12 +1,13 @@
 """What the watch saw, as types: resources and pods, without what we never read. Pure; called by `watching`."""
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from rhapsode_contract.conditions import REASONS
+from rhapsode_contract.conditions import FAILURES
 from rhapsode_contract.resources import InferenceWorker
 from rhapsode_contract.statuses import LastExit, Status
 
@@ -106,6 +107,8 @@ class Pod(Struct, frozen=True, kw_only=True):
     conditions: dict[str, PodCondition] = {}
     containers: dict[str, Container] = {}
     images: dict[str, str] = {}
+    volumes: tuple[str, ...] = ()
+    """Claims and Secrets that it cannot start without."""
 
     @property
     def over(self) -> bool:
@@ -207,7 +210,16 @@ def read_pod(body: dict[str, Any]) -> Pod:
         conditions={raw["type"]: msgspec.convert(raw, PodCondition) for raw in status.get("conditions") or ()},
         containers={raw["name"]: msgspec.convert(raw, Container) for raw in seen},
         images={raw["name"]: raw.get("image", "") for raw in specs if raw["name"] in (RELAY, WORKER)},
+        volumes=tuple(_needed(spec.get("volumes") or ())),
     )
+
+
+def _needed(volumes: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for volume in volumes:
+        if claim := volume.get("persistentVolumeClaim"):
+            yield f"claim {claim['claimName']}"
+        if secret := volume.get("secret"):
+            yield f"Secret {secret.get('secretName', '')}"
 
 
 def _ordinal(text: str) -> int:
@@ -227,7 +239,7 @@ def read_told(message: str) -> Told | None:
         told = msgspec.json.decode(message.encode(), type=Told)
     except (msgspec.DecodeError, UnicodeError):
         return None
-    return told if told.reason in REASONS else Told("EngineCrash", told.message)
+    return told if told.reason in FAILURES else Told("EngineCrash", told.message)
 
 
 def last_exit(container: Container) -> LastExit | None:

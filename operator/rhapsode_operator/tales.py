@@ -3,12 +3,12 @@
 Written by `telemetry`, read by `judging`, `projecting` and `budgeting`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rhapsode_contract import events, frames
 
-QUIET = frozenset({"still"})
-"""Narrations that say only that nothing has happened: they are no progress."""
+QUIET = frozenset({"still", "load_stalled"})
+"""Narrations that say only that nothing has happened: they are no progress. The second is our own: it comes back."""
 FAREWELLS = frozenset({"stopped", "worker_lost"})
 """What is said when a worker is gone: no news after the reason why it gave up."""
 
@@ -31,11 +31,8 @@ class Tale:
     narration: events.Narrated | None = None
     alarm: int = 0
     """Counts warnings and errors: each is worth a word in the status soon."""
-    running: int = 0
-    queued: int = 0
     progress_at: float = 0.0
     """When something last moved: a new sentence, a percent, a phase."""
-    _moved: tuple[object, ...] = field(default=(), repr=False)
 
     def hear(self, event: events.StreamEvent, now: float) -> bool:
         """Take one event; return whether it changes how the worker is, and not only how far or how much."""
@@ -63,7 +60,6 @@ class Tale:
         self.connected, self.lost_at = True, None
         self.vram = worker.vram or self.vram
         self.narration = worker.narration or self.narration
-        self.running, self.queued = worker.running, worker.queued
         if worker.load is not None:
             self._load(
                 events.Load(seq=0, stage=worker.load.stage, percent=worker.load.percent, eta_s=worker.load.eta_s), now

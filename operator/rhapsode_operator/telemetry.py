@@ -43,6 +43,10 @@ class _Answer(msgspec.Struct):
     for_s: float = 0.0
 
 
+class _Head(msgspec.Struct):
+    seq: int = 0
+
+
 class Telemetry:
     """All relays of one operator."""
 
@@ -147,9 +151,8 @@ class Telemetry:
         assert self._session is not None
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silent_s)
         async with self._connecting:
-            response = await self._session.get(
-                self._url(pod, "/v1/worker/stream?channels=narration"), timeout=timeout
-            )
+            path = f"/v1/worker/stream?channels=narration&after={await self._head(pod)}"
+            response = await self._session.get(self._url(pod, path), timeout=timeout)
         async with response:
             if response.status != 200:
                 return
@@ -160,6 +163,16 @@ class Telemetry:
                     return
                 for event in _decoded(blocks):
                     self._listener.moved(key, at_once=tale.hear(event, self._clock()))
+
+    async def _head(self, pod: Pod) -> int:
+        """Return how far the stream is. Its first event sums up what was before: all that again would be news."""
+        assert self._session is not None
+        timeout = aiohttp.ClientTimeout(total=ANSWER_S, sock_connect=CONNECT_S)
+        async with self._session.get(self._url(pod, "/v1/worker"), timeout=timeout) as response:
+            data = await response.read()
+        with contextlib.suppress(msgspec.DecodeError):
+            return msgspec.json.decode(data, type=_Head).seq
+        return 0
 
     def _url(self, pod: Pod, path: str) -> str:
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
