@@ -150,6 +150,15 @@ class Cluster:
         """Return the reasons of its Warning Events."""
         return [one["reason"] for one in self.events(name, "Warning")]
 
+    def wait_event(self, name: str, reason: str) -> JSON:
+        """Return the Event of a reason."""
+
+        def look() -> JSON | None:
+            return next((one for one in self.events(name) if one["reason"] == reason), None)
+
+        found: JSON = wait_until(look, f"{name} has an Event {reason}")
+        return found
+
     # Pods
 
     def pods(self, name: str = "sim") -> dict[str, JSON]:

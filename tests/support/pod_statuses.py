@@ -119,7 +119,7 @@ def terminated(code: int, reason: str, message: str, started_at: str) -> JSON:
 
 def _condition(kind: str, lacking: list[str], reason: str, word: str, *, over: bool) -> JSON:
     if not lacking:
-        return {"type": kind, "status": "True"}
+        return {"type": kind, "status": "True", "reason": None, "message": None}  # a merge would keep what was there
     if over:
         return {"type": kind, "status": "False", "reason": "PodCompleted"}
     message = f"containers with {word} status: [{' '.join(lacking)}]"

@@ -1,0 +1,30 @@
+"""What a person is told of a trouble: the condition with its remedy, and a Warning only where a person must act."""
+
+from typing import Any
+
+from rhapsode_contract.conditions import REASONS
+from support.operators import Cluster
+
+JSON = dict[str, Any]
+
+
+def assert_told(cluster: Cluster, name: str, reason: str, *words: str, seconds: float = 60) -> JSON:
+    """Wait until a resource tells of a trouble; check that it tells all that belongs to it, and return its Ready."""
+    ready = cluster.wait_condition("Ready", reason, name, seconds)
+    assert ready["status"] == "False"
+    for said in (*words, REASONS[reason].remedy):
+        assert said in ready["message"], ready["message"]
+    stalls = REASONS[reason].stalls
+    stalled, busy = (cluster.condition(kind, name) for kind in ("Stalled", "Reconciling"))
+    assert (stalled["status"] == "True", busy["status"] == "True") == (stalls, not stalls)
+    if stalls:
+        assert (stalled["reason"], stalled["message"]) == (reason, ready["message"])
+        cluster.wait_event(name, reason)
+    return ready
+
+
+def assert_mended(cluster: Cluster, name: str, *reasons: str, seconds: float = 60) -> None:
+    """Wait until it serves again; every one of the reasons was a Warning once, and nothing else was."""
+    cluster.wait_ready(name, seconds)
+    assert cluster.condition("Stalled", name)["status"] == "False"
+    assert sorted(cluster.warnings(name)) == sorted(reason for reason in reasons if REASONS[reason].stalls)
