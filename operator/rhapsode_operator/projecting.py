@@ -1,7 +1,7 @@
 """Make the status from what is so. Called by `reconciling`. Pure: the time is given.
 
-Two parts with two owners: `project` is the operator's, written whenever it changes; `project_telemetry` is what
-workers tell, written under the budget of `budgeting`.
+Two parts with two owners: this one is the operator's, written whenever it changes; `reporting` makes what workers
+tell, written under the budget of `budgeting`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,6 @@ class Seen(NamedTuple):
     """By the name of the pod."""
     trouble: Verdict | None = None
     """What keeps us from acting at all."""
-    draining: bool = False
 
     @property
     def current(self) -> list[Pod]:
@@ -83,7 +82,7 @@ def project(seen: Seen, moment: str, old: Status) -> Status:
 
 
 def troubled(worker: Worker, old: Status, why: Verdict, moment: str) -> Status:
-    """Return the status of a resource that cannot be read: what was so, and what is wrong."""
+    """Return the status of a resource that cannot be read: what was so, and what is wrong now."""
     judged: list[Judged] = [("Ready", "False", why), ("Reconciling", "False", why), ("Stalled", "True", why)]
     conditions = [
         _since(
@@ -95,6 +94,7 @@ def troubled(worker: Worker, old: Status, why: Verdict, moment: str) -> Status:
         )
         for kind, word, why in judged
     ]
+    conditions += [one for one in old.conditions if one.type in ("ModelLoaded", "VRAMPressure")]
     return msgspec.structs.replace(old, observed_generation=worker.generation, phase="Failed", conditions=conditions)
 
 
@@ -151,7 +151,8 @@ def main_verdict(seen: Seen) -> Verdict:
     if ready >= wanted and len(seen.pods) == wanted:
         return Verdict("AllReplicasReady", f"{ready} of {wanted} pod{'s' * (wanted != 1)} serving")
     verdicts = [seen.verdicts[pod.uid] for pod in seen.current if pod.uid in seen.verdicts]
-    return _failure([*verdicts, *lost]) or _change(seen, ready) or _least_advanced(seen, verdicts)
+    ahead = [seen.verdicts[pod.uid] for pod in seen.ahead if pod.uid in seen.verdicts] if ready < wanted else []
+    return _failure([*verdicts, *ahead, *lost]) or _change(seen, ready) or _least_advanced(seen, verdicts)
 
 
 def _failure(verdicts: Sequence[Verdict]) -> Verdict | None:
@@ -185,13 +186,15 @@ def _leaving(seen: Seen) -> Verdict:
 
 
 def _pressure(seen: Seen, old: Status) -> tuple[Word, Verdict]:
-    gpus = [gpu for pod in seen.pods if (tale := seen.tales.get(pod.uid)) and tale.vram for gpu in tale.vram.gpus]
+    told = [tale.vram for pod in seen.pods if (tale := seen.tales.get(pod.uid)) and tale.vram]
+    gpus = [gpu for vram in told for gpu in vram.gpus]
     if not gpus:
-        return "Unknown", Verdict("VRAMUnknown", "nobody measures: no NVIDIA driver, or it cannot tell")
+        why = "nobody measures: no NVIDIA driver, or it cannot tell" if told else "no worker has told of its GPUs yet"
+        return "Unknown", Verdict("VRAMUnknown", why)
     fullest = max(gpus, key=used_share)
     was = any(one.type == "VRAMPressure" and one.status == "True" for one in old.conditions)
     if used_share(fullest) > (RELIEVED if was else NEARLY_FULL):
-        said = f"{fullest.uuid} is nearly full, of {_mib(fullest.total_bytes)} MiB"
+        said = f"{fullest.uuid} is nearly full: it has {_mib(fullest.total_bytes)} MiB"
         return "True", Verdict("VRAMHigh", f"{said}. Lower maxSequences or maxContextTokens before requests fail.")
     return "False", Verdict("VRAMLow", "enough of every GPU's memory is free")
 
