@@ -50,10 +50,16 @@ class Seen(NamedTuple):
     @property
     def current(self) -> list[Pod]:
         """Pods that are wanted and not on their way out."""
-        return [
-            pod for pod in self.pods
-            if not pod.deleting and 0 <= pod.ordinal < self.wanted.replicas and pod.hash == self.wanted.pod_hash
-        ]  # fmt: skip
+        return [pod for pod in self._made if 0 <= pod.ordinal < self.wanted.replicas]
+
+    @property
+    def ahead(self) -> list[Pod]:
+        """Pods that come before an outdated one goes: what is wrong with them holds the rollout up."""
+        return [pod for pod in self._made if 0 <= pod.ordinal - self.wanted.replicas < self.wanted.surge]
+
+    @property
+    def _made(self) -> list[Pod]:
+        return [pod for pod in self.pods if not pod.deleting and pod.hash == self.wanted.pod_hash]
 
 
 def project(seen: Seen, moment: str, old: Status) -> Status:
@@ -187,7 +193,7 @@ def _leaving(seen: Seen) -> Verdict:
 
 def _pressure(seen: Seen, old: Status) -> tuple[Word, Verdict]:
     told = [tale.vram for pod in seen.pods if (tale := seen.tales.get(pod.uid)) and tale.vram]
-    gpus = [gpu for vram in told for gpu in vram.gpus]
+    gpus = [gpu for vram in told for gpu in vram.gpus if gpu.healthy]
     if not gpus:
         why = "nobody measures: no NVIDIA driver, or it cannot tell" if told else "no worker has told of its GPUs yet"
         return "Unknown", Verdict("VRAMUnknown", why)
