@@ -34,7 +34,7 @@ def announce(old: Status, new: Status) -> Iterator[Announcement]:
         if condition.type == "Ready":
             yield from _ready(before.get("Ready"), condition)
         if condition.type == "VRAMPressure" and condition.status == "True" and _flipped(before, condition):
-            yield Announcement("Warning", condition.reason, condition.message, condition.last_transition_time)
+            yield Announcement("Warning", condition.reason, condition.message, _since(before.get("VRAMPressure")))
     yield from _counts(old, new)
 
 
@@ -48,9 +48,13 @@ def _ready(before: Condition | None, now: Condition) -> Iterator[Announcement]:
     if now.reason in _PLAIN:
         return
     warns = REASONS[now.reason].stalls
-    was = f"{before.last_transition_time}/{before.reason}" if before else ""
-    since = f"{was}/{now.observed_generation}"
+    since = f"{_since(before)}/{now.observed_generation}"
     yield Announcement("Warning" if warns else "Normal", now.reason, now.message, since)
+
+
+def _since(before: Condition | None) -> str:
+    """Return what a transition came after: that is the same however often it is told."""
+    return f"{before.last_transition_time}/{before.reason}" if before else ""
 
 
 def _flipped(before: Mapping[str, Condition], now: Condition) -> bool:
@@ -66,7 +70,8 @@ def _counts(old: Status, new: Status) -> Iterator[Announcement]:
         if was is not None and replica.restarts > was.restarts:
             why = f": {replica.last_exit.reason}, exit code {replica.last_exit.code}" if replica.last_exit else ""
             note = f"{replica.pod} restarted{why} ({replica.restarts} in all)"
-            yield Announcement("Normal", "Restarted", note, f"{replica.pod}/{replica.restarts}")
+            once = f"{replica.pod}/{new.observed_generation}/{replica.replaced}/{replica.restarts}"
+            yield Announcement("Normal", "Restarted", note, once)
 
 
 def announce_stage(pod_uid: str, pod: str, stage: str, restarts: int) -> Announcement:

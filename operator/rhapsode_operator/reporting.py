@@ -32,14 +32,12 @@ def gauge(told: Told, now: float) -> Gauge:
     loading = [tale for _, tale in told if tale.load is not None]
     percents = [tale.load.percent for tale in loading if tale.load and tale.load.percent is not None]
     gpus = [gpu for _, tale in told if tale.vram for gpu in tale.vram.gpus]
-    stages = [
-        f"{pod.uid}:{tale.phase}:{tale.load.stage if tale.load else ''}:{tale.vram.source if tale.vram else ''}"
-        for pod, tale in told
-    ]
+    phases = [f"{pod.uid}:{tale.phase}:{tale.vram.source if tale.vram else ''}" for pod, tale in told]
     began = [tale.load_began for tale in loading if tale.load_began is not None]
     total = sum(gpu.total_bytes for gpu in gpus)
     return Gauge(
-        stage=" ".join(stages),
+        phase=" ".join(phases),
+        stage=" ".join(tale.load.stage if tale.load else "-" for _, tale in told),
         alarms=sum(tale.alarm for _, tale in told),
         percent=min(percents, default=None),
         used_share=100 * sum(used_share(gpu) * gpu.total_bytes for gpu in gpus) / total if total else None,

@@ -20,6 +20,8 @@ class Tale:
     since: float
     """When we first wanted to listen."""
     connected: bool = False
+    met: bool = False
+    """Whether the relay has ever told how its worker is."""
     lost_at: float | None = None
     """When the connection was lost, or could not be had; None while it is there."""
     phase: frames.Phase = "starting"
@@ -57,7 +59,7 @@ class Tale:
 
     def _meet(self, worker: events.Worker, now: float) -> bool:
         changed = not self.connected
-        self.connected, self.lost_at = True, None
+        self.connected, self.met, self.lost_at = True, True, None
         self.vram = worker.vram or self.vram
         self.narration = worker.narration or self.narration
         if worker.load is not None:

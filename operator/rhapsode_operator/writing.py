@@ -64,7 +64,12 @@ class Scribe:
         case.status, case.status_at = status, now
 
     async def report(self, worker: Worker, case: Case, told: reporting.Told, timers: Timers) -> None:
-        """Write telemetry's part of the status, if the budget allows; else come back when it does."""
+        """Write telemetry's part of the status, if the budget allows; else come back when it does.
+
+        Before a relay has told anything, what an operator before us wrote stays.
+        """
+        if case.report is None and told and not any(tale.met for _, tale in told):
+            return
         now = self._clock()
         gauge = reporting.gauge(told, now)
         wait_s = budgeting.wait_s(case.report, gauge, now)
@@ -73,9 +78,9 @@ class Scribe:
         if wait_s != 0.0:
             return
         fresh = reporting.report(told, time.time())
-        if fresh != case.reported and (told or case.reported or worker.status.load or worker.status.vram):
+        if fresh != case.reported and (told or case.reported or _has_telemetry(worker.status)):
             await self._apply_status(worker, _telemetry_part(fresh), TELEMETRY_MANAGER)
-        case.report, case.reported = budgeting.Written(gauge, now), fresh
+        case.report, case.reported = budgeting.write(case.report, gauge, now), fresh
 
     async def _apply_status(self, worker: Worker, status: dict[str, Any], manager: str) -> None:
         metadata = {"name": worker.name, "namespace": worker.namespace, "uid": worker.uid}
@@ -98,6 +103,10 @@ def _main_part(status: Status) -> dict[str, Any]:
         replica.pop("load", None)
         replica.setdefault("ready", False)
     return part | {"replicas": status.replicas, "readyReplicas": status.ready_replicas}
+
+
+def _has_telemetry(status: Status) -> bool:
+    return any((status.load, status.vram, status.narration))
 
 
 def _telemetry_part(status: Status) -> dict[str, Any]:

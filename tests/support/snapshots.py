@@ -25,9 +25,9 @@ def resource(name: str = "w", namespace: str = "ns", uid: str = UID, **spec: Any
     }
 
 
-def worker(**spec: Any) -> Worker:
+def worker(**how: Any) -> Worker:
     """Return a resource as it was read."""
-    return read_worker(resource(**spec))
+    return read_worker(resource(**how))
 
 
 def container(
