@@ -14,8 +14,8 @@ import httpx
 from support.documents import ROOT, Block
 from support.processes import free_port, wait_until
 
-WATCH_S = 25
-"""How long a command that never ends may run."""
+WATCH_S = 40
+"""How long a command that never ends may run; one that tells of readiness ends then."""
 _SHAPES = [
     (re.compile(r"\b(?!req\b)[a-z]+-[0-9a-z]{16}\b"), "JOB"),
     (re.compile(r"\breq-[0-9a-f]{16}\b"), "REQ"),
@@ -75,7 +75,7 @@ class Session:
             ports = f"rhapsode play --port {self.port} --admin-port {self.admin_port}"
             command = command.replace("rhapsode play", ports)
         if command.endswith(" -w"):
-            command = f"timeout {WATCH_S} {command} || true"
+            return self._watch(command)
         if command.endswith("&"):
             self._start(command.removesuffix("&"))
             return ""
@@ -85,6 +85,18 @@ class Session:
         )  # fmt: skip
         assert done.returncode == 0, (command, done.stdout)
         return done.stdout
+
+    def _watch(self, command: str) -> str:
+        """Run a command that never ends until what it watches is ready."""
+        watching = ["timeout", str(WATCH_S), *shlex.split(command)]
+        said = ""
+        with subprocess.Popen(watching, cwd=ROOT, env=self.environ, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                said += line
+                if re.search(r"\bTrue +Ready +loaded\b", line):
+                    process.terminate()
+        return said
 
     def _start(self, command: str) -> None:
         self.background.append(
