@@ -78,9 +78,6 @@ class FakeCluster:
     async def apply_status(self, body: JSON, *, manager: str) -> JSON:
         named = self._note("status", body)
         found = copy.deepcopy(self._existing(named))
-        uid = body["metadata"].get("uid")
-        if uid and uid != found["metadata"]["uid"]:
-            raise RetryableError("uid mismatch", reason="Conflict", status=409)
         self._parts[found["metadata"]["uid"], manager] = body["status"]
         parts = [part for (owner, _), part in self._parts.items() if owner == found["metadata"]["uid"]]
         found["status"] = _joined(parts)
