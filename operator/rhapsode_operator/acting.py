@@ -17,6 +17,8 @@ from rhapsode_operator.observing import PROTECT_ANNOTATIONS, Pod, Worker
 from rhapsode_operator.planning import Removal
 
 MANAGER = "rhapsode-operator"
+COLLECTED_S = 1.0
+"""How often we look whether Kubernetes has collected what an earlier resource left."""
 _log = logging.getLogger("rhapsode.operator.act")
 
 
@@ -64,8 +66,12 @@ class Hands:
             self._say("pod_deleted", resource, pod=pod.name, why=removal.why)
 
     async def furnish(self, resource: InferenceWorker, *, known: bool) -> None:
-        """Make the Services and the disruption budget so. `known`: that they are ours was seen before."""
-        bodies = (*build_services(resource), build_budget(resource))
+        """Make the Services and the disruption budget so. `known`: that they are ours was seen before.
+
+        A budget for a single pod would forbid nothing, and cost as much as a Service.
+        """
+        budgets = [build_budget(resource)] if resource.spec.replicas > 1 else []
+        bodies = [*build_services(resource), *budgets]
         await _all(self._apply(body) if known else self._secure(body) for body in bodies)
 
     async def protect(self, pod: Pod, *, protected: bool) -> None:
@@ -96,16 +102,23 @@ class Hands:
         await self._cluster.apply(body, manager=MANAGER, force=True)
 
     async def _find_ours(self, body: Body, why: RetryableError | RefusedError) -> None:
-        """Return if the object that is there is ours, and not another's of the same name."""
+        """Return if the object that is there is ours, and not another's of the same name.
+
+        What an earlier resource of that name leaves behind is collected in a moment, and not ours meanwhile.
+        """
         metadata = body["metadata"]
         found = await self._cluster.read(body["kind"], metadata["namespace"], metadata["name"])
         if found is None:
             raise RetryableError(why.message, reason="Gone", status=409)
-        if not _is_ours(found, metadata["ownerReferences"][0]["uid"]):
-            kind, name = body["kind"], metadata["name"]
-            raise RefusedError(
-                f"{kind} {name} exists and is not ours: {_owner_words(found)}", reason="NameTaken", status=409
-            ) from why
+        kind, name, ours = body["kind"], metadata["name"], metadata["ownerReferences"][0]
+        owner = _owner(found)
+        if owner.get("uid") == ours["uid"]:
+            return
+        if (owner.get("kind"), owner.get("name")) == (ours["kind"], ours["name"]):
+            said = f"{kind} {name} is an earlier {KIND}'s and not gone yet"
+            raise RetryableError(said, reason="Collecting", status=409, retry_after_s=COLLECTED_S)
+        whose = f"{owner['kind']} {owner['name']} has it" if owner else f"no {KIND} made it"
+        raise RefusedError(f"{kind} {name} exists and is not ours: {whose}", reason="NameTaken", status=409) from why
 
     @staticmethod
     def _say(event: str, resource: InferenceWorker, **facts: Any) -> None:
@@ -120,15 +133,9 @@ async def _all(works: Iterable[Awaitable[None]]) -> None:
             raise outcome
 
 
-def _is_ours(found: Body, uid: str) -> bool:
+def _owner(found: Body) -> Body:
     owners = found["metadata"].get("ownerReferences") or ()
-    return any(owner.get("uid") == uid and owner.get("controller") for owner in owners)
-
-
-def _owner_words(found: Body) -> str:
-    owners = found["metadata"].get("ownerReferences") or ()
-    owner = next((one for one in owners if one.get("controller")), None)
-    return f"{owner['kind']} {owner['name']} has it" if owner else f"no {KIND} made it"
+    return next((one for one in owners if one.get("controller")), {})
 
 
 def key_of(worker: Worker) -> tuple[str, str]:

@@ -90,9 +90,12 @@ class Case:
                 self.drains.setdefault(pod.uid, DrainSeen(None, 0.0))
 
     def drained(self, pod: Pod, seen: DrainSeen | None, now: float) -> None:
-        """Note how far a drain is. A relay that cannot be asked is waited for as long as one that is busy."""
-        began = self.drain_began.setdefault(pod.uid, now)
-        self.drains[pod.uid] = seen or DrainSeen(None, now - began)
+        """Note how far a drain is. A relay that cannot be asked is waited for as long as one that is busy.
+
+        The relay knows of a drain that an operator before us began; we know of one that it began before it crashed.
+        """
+        for_s = now - self.drain_began.setdefault(pod.uid, now)
+        self.drains[pod.uid] = DrainSeen(seen.in_hand, max(seen.for_s, for_s)) if seen else DrainSeen(None, for_s)
 
     def latest_status(self, worker: Worker, now: float) -> Status:
         """Return what stands in the cluster: what the watch told, or what we wrote and it has not told yet."""

@@ -13,6 +13,7 @@ from rhapsode_operator.observing import Pod
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 10.0, 300.0
 DRAIN_LOOK_S = 2.0
 """How often a draining pod is looked at."""
+OUTDATED = "its spec is outdated"
 
 
 class Wanted(NamedTuple):
@@ -118,7 +119,6 @@ def backoff_s(failures: int) -> float:
 
 def _outdated(wanted: Wanted, pods: Sequence[Pod], stale: Sequence[Pod], memory: Memory) -> list[Removal]:
     """Return outdated pods that may go: those that serve nobody at once, the others one at a time."""
-    why = "its spec is outdated"
     idle = [pod for pod in stale if not pod.has_served]
     serving = sorted(
         (pod for pod in stale if pod.has_served),
@@ -126,7 +126,7 @@ def _outdated(wanted: Wanted, pods: Sequence[Pod], stale: Sequence[Pod], memory:
         reverse=True,
     )
     chosen = serving[:1] if serving and _may_go(wanted, pods, serving[0], memory) else []
-    return [Removal(pod, why) for pod in (*idle, *chosen)]
+    return [Removal(pod, OUTDATED) for pod in (*idle, *chosen)]
 
 
 def _may_go(wanted: Wanted, pods: Sequence[Pod], candidate: Pod, memory: Memory) -> bool:

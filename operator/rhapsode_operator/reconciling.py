@@ -22,7 +22,7 @@ from rhapsode_operator.errors import ForbiddenError, OperatorError, RefusedError
 from rhapsode_operator.judging import UNREACHABLE_AFTER_S, Verdict, judge
 from rhapsode_operator.narrating import STILL_S, Teller, outdated
 from rhapsode_operator.observing import Pod, Worker
-from rhapsode_operator.planning import Plan, Wanted, plan
+from rhapsode_operator.planning import OUTDATED, Plan, Removal, Wanted, plan
 from rhapsode_operator.posting import Poster
 from rhapsode_operator.projecting import Seen, project
 from rhapsode_operator.queueing import Key
@@ -175,7 +175,7 @@ class Reconciler:
                     await self._hands.remove(blueprint.resource, removal)
                     case.note_removal(removal.pod, self._clock())
             for removal in planned.drain:
-                await self._drain(case, removal.pod)
+                await self._drain(case, removal)
             await self._hands.create(blueprint, planned.create, wanted.pod_hash)
             await self._furnish(worker, case, blueprint)
             await self._guard(case, blueprint, self._store.pods(key_of(worker)))
@@ -183,10 +183,10 @@ class Reconciler:
             return exc
         return None
 
-    async def _drain(self, case: Case, pod: Pod) -> None:
-        first = pod.uid not in case.drains
+    async def _drain(self, case: Case, removal: Removal) -> None:
+        pod, first = removal.pod, removal.pod.uid not in case.drains
         case.drained(pod, await self.telemetry.drain(pod), self._clock())
-        if first:
+        if first and removal.why == OUTDATED:
             await self.telemetry.narrate(pod, outdated(pod))
 
     async def _furnish(self, worker: Worker, case: Case, blueprint: Blueprint) -> None:
@@ -264,5 +264,5 @@ def _looks(verdicts: Any, stall_s: float) -> Iterator[float]:
     for verdict in verdicts:
         if verdict.reason in ("Starting", "Loading"):
             yield min(stall_s / 4, 30.0)
-        elif verdict.reason in ("ImagePulling", "RelayUnreachable"):
+        elif verdict.reason in ("ImagePulling", "RelayUnreachable", "LoadStalled"):
             yield STILL_S

@@ -105,6 +105,8 @@ def _status(state: str) -> JSON:
     }
 
 
+SERVING = _status("serving")
+"""Of a pod, as its kubelet writes it."""
 MOMENT = "2026-11-21T10:00:00.000Z"
 
 
