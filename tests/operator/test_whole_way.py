@@ -1,6 +1,5 @@
 """The whole way, on a real API server with real relays and workers: apply, load, serve, scale, roll out, delete."""
 
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from support.api_server import ControllerManager
 from support.fake_nvml import GIB, FakeNvml
 from support.kubelet import Kubelet
 from support.operators import Cluster, kill
@@ -192,21 +190,3 @@ def test_suspending_drains_all_pods_and_keeps_the_rest(cluster: Cluster, kubelet
     assert cluster.kubectl("get", "service/sim", "service/sim-pods", "-o", "name").count("\n") == 2
     cluster.patch("sim", {"suspend": False})
     cluster.wait_ready()
-
-
-def test_deletion_needs_no_operator_and_leaves_nothing(cluster: Cluster, kubelet: Kubelet) -> None:
-    operator = cluster.operate()
-    cluster.apply()
-    cluster.wait_ready()
-    kill(operator)
-    began = time.monotonic()
-    cluster.kubectl("delete", "iw/sim", "--timeout=20s")
-    assert time.monotonic() - began < 20, "kubectl waits for finalizers, and there are none"
-    assert cluster.find() is None
-    with ControllerManager(cluster.server):
-        cluster.wait_pods("sim", 0)
-        for what in ("service", "pdb"):
-            wait_until(
-                lambda what=what: "sim" not in cluster.kubectl("get", what, "-o", "name"), f"no {what} is left"
-            )
-    assert cluster.operate().complaints() == []

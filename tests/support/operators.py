@@ -45,15 +45,16 @@ class Operator(Running):
         lines = (line.rpartition(" ") for line in httpx.get(f"{self.url}/metrics", timeout=5).text.splitlines())
         return next((float(value) for found, _, value in lines if found == name), 0.0)
 
-    def wait_leading(self) -> None:
-        def leads() -> bool:
-            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.errors[-5:]}"
-            try:
-                return self.metric("rhapsode_leader") == 1 and self.metric("rhapsode_workqueue_running") >= 0
-            except httpx.TransportError:
-                return False
+    def is_up(self) -> bool:
+        """Return whether it answers; AssertionError if it has ended."""
+        assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.errors[-5:]}"
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
 
-        wait_until(leads, "the operator leads", PATIENCE_S)
+    def wait_leading(self) -> None:
+        wait_until(lambda: self.is_up() and self.metric("rhapsode_leader") == 1, "the operator leads", PATIENCE_S)
 
     def created(self, pod: str = "") -> list[str]:
         """Return the pods that it made, in order."""
@@ -77,7 +78,7 @@ class Cluster:
 
     # Operators
 
-    def operate(self, kubeconfig: Path | None = None, **environ: str) -> Operator:
+    def operate(self, kubeconfig: Path | None = None, /, **environ: str) -> Operator:
         """Start an operator under exactly the shipped Role."""
         operator = Operator(kubeconfig or self.server.kubeconfig(self.token), self.namespace, **environ)
         self.operators.append(operator)
@@ -115,6 +116,8 @@ class Cluster:
         seen: list[JSON] = [{}]
 
         def look() -> JSON | None:
+            alive = [one for one in self.operators if one.process.poll() is None]
+            assert alive or not self.operators, "no operator runs any more"
             seen[0] = self.status(name)
             return seen[0] if holds(seen[0]) else None
 

@@ -53,6 +53,10 @@ class PodAudit:
             self.fewest[name] = self._served(name)
             self._counting.add(name)
 
+    def wait_made(self, count: int) -> None:
+        """Wait until so many pods were made in all."""
+        wait_until(lambda: self.made.total() >= count, f"{count} pods are made: {self.story[-8:]}", 60)
+
     def catch_up(self) -> None:
         """Wait until all that has happened so far was seen."""
         version = int(self._server.get(self._path, limit="1")["metadata"]["resourceVersion"])
