@@ -34,8 +34,8 @@ class Case:
     tellers: dict[str, Teller] = field(default_factory=dict)
     removed: dict[str, float] = field(default_factory=dict)
     """By uid: when we deleted a pod that the watch may still show alive."""
-    stages: dict[str, str] = field(default_factory=dict)
-    """By uid: the load stage that was announced last."""
+    stages: dict[str, set[str]] = field(default_factory=dict)
+    """By uid: the load stages that were announced."""
     objects_at: tuple[int, float] | None = None
     """For which generation, and when, Services and budget were applied."""
     status: Status | None = None

@@ -148,7 +148,8 @@ class Reconciler:
             for pod in ours if not pod.deleting
         }  # fmt: skip
         await self._tell(worker, case, ours, verdicts, timers)
-        if trouble is not None or not planned.create:  # a new pod comes back through the watch in a moment
+        settling = planned.create or self._is_listening(worker, case, ours, now)  # a new pod comes back in a moment
+        if trouble is not None or not settling:
             seen = Seen(worker, wanted, ours, verdicts, self.telemetry.tales, case.failures, _verdict_of(trouble))
             await self._scribe.write(worker, case, project(seen, timestamp(), case.latest_status(worker, now)))
             await self._scribe.report(worker, case, self._told(key, case), timers)
@@ -157,6 +158,13 @@ class Reconciler:
         timers.extend(_looks(verdicts.values(), spec.load.stall_seconds))
         timers.extend(_searches(ours, self.telemetry.tales, now))
         return min(timers, default=None)
+
+    def _is_listening(self, worker: Worker, case: Case, pods: Sequence[Pod], now: float) -> bool:
+        """Whether relays that told an operator before us have not answered us yet: what it wrote holds meanwhile."""
+        if case.status is not None or not worker.status.conditions:
+            return False
+        tales = (self.telemetry.tales.get(pod.uid) for pod in pods if not pod.deleting)
+        return any(tale is not None and not tale.met and tale.since + UNREACHABLE_AFTER_S >= now for tale in tales)
 
     def _told(self, key: Key, case: Case) -> reporting.Told:
         pods = [pod for pod in self._store.pods(key) if pod.owner == case.uid]
@@ -219,11 +227,15 @@ class Reconciler:
                 await self.telemetry.narrate(pod, said)
             if verdict.reason == "ImagePulling":
                 timers.append(STILL_S)
-            stage = tale.load.stage if tale.load else ""
-            if stage and case.stages.get(pod.uid) != stage:
-                case.stages[pod.uid] = stage
-                said_stage = announce_stage(pod.uid, pod.name, stage, pod.restarts)
-                self._poster.post(event_body(worker, said_stage, timestamp(), self._identity))
+            self._announce_stages(worker, case, pod, tale)
+
+    def _announce_stages(self, worker: Worker, case: Case, pod: Pod, tale: Tale) -> None:
+        known = case.stages.setdefault(pod.uid, set())
+        for stage in tale.stages:
+            said = announce_stage(pod.uid, pod.name, stage, pod.restarts)
+            if said.once not in known:
+                known.add(said.once)
+                self._poster.post(event_body(worker, said, timestamp(), self._identity))
 
 
 def _strangers(pods: Sequence[Pod], worker: Worker) -> Iterator[Pod]:

@@ -3,12 +3,14 @@
 Written by `telemetry`, read by `judging`, `projecting` and `budgeting`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rhapsode_contract import events, frames
 
 QUIET = frozenset({"still", "load_stalled"})
 """Narrations that say only that nothing has happened: they are no progress. The second is our own: it comes back."""
+MAX_STAGES = 50
+"""Stages of a load that are kept."""
 FAREWELLS = frozenset({"stopped", "worker_lost"})
 """What is said when a worker is gone: no news after the reason why it gave up."""
 
@@ -29,6 +31,8 @@ class Tale:
     message: str = ""
     load: events.LoadState | None = None
     load_began: float | None = None
+    stages: list[str] = field(default_factory=list)
+    """What the latest load did, in order: a short stage is over before anybody looks."""
     vram: events.VramState | None = None
     narration: events.Narrated | None = None
     alarm: int = 0
@@ -78,6 +82,7 @@ class Tale:
             self.load, self.load_began = None, None
         elif self.load_began is None:
             self.load_began = now
+            self.stages.clear()
         return True
 
     def _load(self, load: events.Load, now: float) -> bool:
@@ -86,6 +91,9 @@ class Tale:
         since = load.ts if new_stage or before is None else before.since
         self.load = events.LoadState(stage=load.stage, since=since, percent=load.percent, eta_s=load.eta_s)
         self.load_began = self.load_began or now
+        if new_stage:
+            self.stages.append(load.stage)
+            del self.stages[:-MAX_STAGES]
         if new_stage or before is None or before.percent != load.percent:
             self.progress_at = now
         return new_stage

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from rhapsode_contract import events
 from rhapsode_operator.errors import ForbiddenError, RefusedError, RetryableError
 from rhapsode_operator.observing import PROTECT_ANNOTATIONS
 from rhapsode_operator.queueing import Queue
@@ -10,7 +11,7 @@ from rhapsode_operator.reconciling import Reconciler
 from support import virtual_time
 from support.fake_cluster import FakeCluster
 from support.reconcilers import KEY, Meter, Reconciling, become, cluster_with, reconciling
-from support.snapshots import SERVING, resource
+from support.snapshots import RAN, SERVING, container, opening, resource, told
 
 JSON = dict[str, Any]
 FAILED = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no healthy GPU"}
@@ -94,9 +95,27 @@ async def test_a_pod_is_deleted_once_while_the_watch_has_not_told_of_it() -> Non
         cluster.freeze()
         await operator.run(5)
         assert cluster.count("delete", "Pod") == 1
+        assert operator.reconciler._cases[KEY].failures == {"w-0": 1}
         cluster.thaw()
         await operator.run(2)
         assert operator.status.workers[0].replaced == 1
+
+
+async def test_each_load_stage_of_each_load_is_announced_once_however_short() -> None:
+    cluster = cluster_with()
+    async with reconciling(cluster) as operator:
+        await operator.run(2)
+        pod = cluster.pods(KEY)[0]
+        loads = [events.Load(seq=1, stage=stage) for stage in ("importing", "loading weights")]
+        operator.reconciler.telemetry.tales[pod.uid] = told(opening("loading"), *loads)
+        await operator.run()
+        again = container("worker", RAN, restarts=1, last={"terminated": {"exitCode": 1}})
+        become(cluster, "w-0", SERVING | {"containerStatuses": [again]})
+        operator.reconciler.telemetry.tales[pod.uid] = told(opening("loading"), *loads)
+        operator.reconciler.telemetry._of_key.clear()  # as if its relay had answered
+        await operator.run()
+    notes = [one["note"] for one in cluster.events if one["reason"] == "LoadStage"]
+    assert notes == ["w-0: importing", "w-0: loading weights"] * 2
 
 
 # Refusals
@@ -146,6 +165,7 @@ async def test_one_refused_pod_does_not_keep_the_others_from_being_made() -> Non
     async def picky(body: JSON, *, manager: str) -> JSON:
         if body["metadata"]["name"] == "w-0":
             raise QUOTA
+        await asyncio.sleep(0.01)
         return await create(body, manager=manager)
 
     cluster.create = picky  # type: ignore[method-assign]

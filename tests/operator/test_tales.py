@@ -161,6 +161,20 @@ def test_a_stage_keeps_its_beginning_and_a_load_its_own() -> None:
     assert tale.load_began == 500, "a second load is another one"
 
 
+def test_the_stages_of_the_latest_load_are_kept_in_order() -> None:
+    tale = met()
+    for stage in ("importing", "loading weights", "loading weights", "warming up"):
+        tale.hear(load(stage), 11)
+    assert tale.stages == ["importing", "loading weights", "warming up"]
+    tale.hear(state("ready"), 12)
+    assert tale.stages == ["importing", "loading weights", "warming up"], "whoever looks only now finds them"
+    tale.hear(state("loading"), 13)
+    assert tale.stages == []
+    for number in range(1000):
+        tale.hear(load(f"stage {number}"), 14)
+    assert len(tale.stages) == 50
+
+
 def test_vram_is_the_latest_with_its_moment() -> None:
     tale = met()
     tale.hear(events.Vram(seq=1, ts=TS, source="nvml", gpus=[GPU]), 11)
