@@ -138,6 +138,8 @@ CASES = [
     Case("loaded, not ready", on_node(), "Starting", ("readiness probe",), told(opening("ready"))),
     Case("drains", on_node(), "Draining", ("what it has in hand",), told(opening("draining"))),
     Case("relay away for a moment", on_node(), "Starting", ("w-0",), Tale(since=0, lost_at=0), 19),
+    Case("gets on again", on_node(), "Loading", (), told(opening(), events.Load(seq=1, stage="loading weights"), at=500), 1_000),
+    Case("relay not up", on_node(relay=container("relay", RAN)), "Starting", (), Tale(since=0, lost_at=0), 9_999),
     Case("serves", pod(state="serving"), "AllReplicasReady", ("w-0 serves",), told(opening("ready"))),
     Case("serves after a crash", read_pod(pod_body(conditions=conditions(ready=True), initContainerStatuses=[RELAY_UP], containerStatuses=[container("worker", RAN, ready=True, started=True, restarts=4, last={"terminated": {"exitCode": 1}})])), "AllReplicasReady", ()),
 ]  # fmt: skip
