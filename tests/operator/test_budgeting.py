@@ -86,9 +86,7 @@ def quiet(now: int, tale: Tale, chance: Random) -> None:
 def test_a_load_of_twenty_minutes_costs_at_most_25_writes(story: Story) -> None:
     writes = play(story)
     assert 10 <= len(writes) <= 25
-    assert max(after - before for before, after in pairwise(writes)) <= 300, (
-        "and is not forgotten"
-    )
+    assert max(after - before for before, after in pairwise(writes)) <= 300, "and is not forgotten"
 
 
 def test_a_worker_that_serves_costs_none() -> None:
