@@ -157,11 +157,11 @@ class Metadata(Struct, kw_only=True, frozen=True):
     name: Annotated[
         str,
         Meta(
-            pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+            pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$",
             max_length=52,
             description="Name of the resource; pods, Services and job ids begin with it.",
             extra={
-                "rule": "lower-case letters, digits and '-', at most 52, beginning and ending with a letter or digit"
+                "rule": "lower-case letters, digits and '-', at most 52, beginning with a letter, not ending with '-'"
             },
         ),
     ]

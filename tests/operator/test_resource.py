@@ -93,3 +93,8 @@ def test_every_bound_of_the_types_stands_in_the_crd() -> None:
     schema = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     builtins = msgspec.to_builtins(msgspec.convert(GOOD, InferenceWorker))
     assert set(builtins["spec"]) <= set(schema["properties"]["spec"]["properties"])
+
+
+def test_a_name_that_no_service_may_have_is_refused_at_once(cluster: ApiServer, namespace: str) -> None:
+    with pytest.raises(ApiError, match=r"metadata.name: expected .* beginning with a letter"):
+        create(cluster, namespace, changed("metadata.name", "7b-chat"))

@@ -15,7 +15,7 @@ GOOD: dict[str, Any] = {
 }
 FORMS = "builtin://NAME, hf://ORG/REPO[@REV], pvc://CLAIM/PATH or file:///PATH"
 EITHER = "expected either claim, an existing volume, or size, a new one for each pod"
-NAME_RULE = "lower-case letters, digits and '-', at most 52, beginning and ending with a letter or digit"
+NAME_RULE = "lower-case letters, digits and '-', at most 52, beginning with a letter, not ending with '-'"
 
 BAD: list[tuple[str, Any, str]] = [
     ("apiVersion", "v1", 'apiVersion: expected rhapsode.dev/v1alpha1, got "v1"'),
@@ -25,6 +25,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("metadata.name", ..., "metadata.name: required"),
     ("metadata.name", "Smol", f'metadata.name: expected {NAME_RULE}, got "Smol"'),
     ("metadata.name", "-a", f'metadata.name: expected {NAME_RULE}, got "-a"'),
+    ("metadata.name", "7b-chat", f'metadata.name: expected {NAME_RULE}, got "7b-chat"'),
     ("metadata.name", "a\n", f'metadata.name: expected {NAME_RULE}, got "a\\n"'),
     ("metadata.name", "a" * 53, f'metadata.name: expected {NAME_RULE}, got "{"a" * 53}"'),
     ("metadata.name", 5, "metadata.name: must be of type string, got 5"),
