@@ -57,9 +57,10 @@ def test_refused_writes_lost_answers_and_cut_watches_cost_time_only(
     wait_all(cluster)
     audit.begin_to_count(*NAMES)
     for seed in (1, 2):
+        made = audit.made.total()
         apply_all(cluster, seed)
-        for _ in range(3):
-            audit.wait_made(audit.made.total() + 1)
+        for more in (1, 3, 5):
+            audit.wait_made(made + more)
             faults.cut_watches()
         wait_all(cluster)
     assert faults.struck > 20
@@ -162,7 +163,7 @@ def test_an_operator_that_cannot_renew_its_lease_ends_and_the_next_one_goes_on(
 
 
 @pytest.mark.parametrize("skew_s", [-60.0, 60.0])
-def test_a_clock_that_is_a_minute_off_neither_takes_a_lease_nor_hurries_a_pod(
+def test_a_clock_that_is_a_minute_off_neither_takes_a_lease_nor_makes_another_pod(
     cluster: Cluster, hollow: Kubelet, audit: PodAudit, skew_s: float
 ) -> None:
     leader = cluster.operate(**SHORT)
@@ -174,13 +175,10 @@ def test_a_clock_that_is_a_minute_off_neither_takes_a_lease_nor_hurries_a_pod(
         assert metric_when_up(standby) == 0
         kill(leader)
         standby.wait_leading()
-        hollow.reject("a-1")
-        apply_all(cluster, 0)
-        cluster.wait_condition("Ready", "PodRejected", "a")
-        wait_all(cluster)
-        apply_all(cluster, 1)
-        wait_all(cluster)
-        assert [audit.made[name] for name in NAMES] == [5, 4, 4]
+        for seed in (0, 1):
+            apply_all(cluster, seed)
+            wait_all(cluster)
+        assert [audit.made[name] for name in NAMES] == [4, 4, 4]
         assert standby.complaints() == []
         standby.close()
 

@@ -81,7 +81,7 @@ def _used(status: JSON) -> int:
 
 def test_kubectl_says_the_right_things(cluster: Cluster, kubelet: Kubelet) -> None:
     cluster.operate()
-    cluster.apply()
+    cluster.apply(options={"load": LOAD})
     cluster.kubectl("wait", "--for=condition=Ready", "iw/sim", "--timeout=60s")
     cluster.wait_status("sim", "tells that it is loaded", lambda status: _stage(status) == "loaded")
     narrow = columns(cluster.kubectl("get", "iw"))
