@@ -7,7 +7,7 @@ minute), and what is deleted while a watch begins anew would stay in them for ev
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from rhapsode_contract.names import KIND
 from rhapsode_operator.observing import POD_LABEL
@@ -32,6 +32,26 @@ class Hearsay(Protocol):
     def told(self, named: Named, version: str, *, deleted: bool = False) -> None: ...
 
 
+class Life(NamedTuple):
+    """Which object has a name. kopf orders the events of a uid, not those of an object and its successor."""
+
+    uid: str
+    created: str
+    version: int
+
+    @classmethod
+    def of(cls, body: Body) -> "Life":
+        """Return whom an event speaks of."""
+        metadata = body["metadata"]
+        version = str(metadata.get("resourceVersion", ""))
+        number = int(version) if version.isdecimal() else 0
+        return cls(metadata.get("uid", ""), metadata.get("creationTimestamp", ""), number)
+
+    def is_before(self, other: "Life") -> bool:
+        """Whether this object had the name first. Moments have seconds only; within one, versions tell."""
+        return (self.created, self.version) < (other.created, other.version)
+
+
 class Watched(Generic[W, P]):
     """Resources by key, pods by the key of the resource whose label they carry."""
 
@@ -45,6 +65,7 @@ class Watched(Generic[W, P]):
         self._workers: dict[Key, W] = {}
         self._pods: dict[Key, dict[str, P]] = {}
         self._owners: dict[Key, Key] = {}
+        self._lives: dict[Named, Life] = {}
         self._heard_at = asyncio.get_running_loop().time()
 
     def worker(self, key: Key) -> W | None:
@@ -68,6 +89,8 @@ class Watched(Generic[W, P]):
     def worker_seen(self, body: Body, *, deleted: bool) -> None:
         """Note a resource, or its end."""
         key = _key(body)
+        if self._is_late((KIND, *key), body, deleted=deleted):
+            return
         self._workers.pop(key, None)
         if not deleted and (made := _made(self._make_worker, body)) is not None:
             self._workers[key] = made
@@ -77,6 +100,8 @@ class Watched(Generic[W, P]):
     def pod_seen(self, body: Body, *, deleted: bool) -> None:
         """Note a pod, or its end, for the resource of its label."""
         key, name = _key(body), body["metadata"].get("labels", {}).get(POD_LABEL)
+        if self._is_late(("Pod", *key), body, deleted=deleted):
+            return
         self._drop_pod(key)
         if name and not deleted and (made := _made(self._make_pod, body)) is not None:
             owner = (key[0], name)
@@ -89,12 +114,24 @@ class Watched(Generic[W, P]):
         """Note the end of something whose deletion the watch never told."""
         kind, key = named[0], named[1:]
         _log.warning("%s %s/%s was deleted unseen", *named)
+        self._lives.pop(named, None)
         self._hearsay.told(named, "", deleted=True)
         if kind == KIND:
             self._workers.pop(key, None)
             self._queue.add(key)
         else:
             self._drop_pod(key)
+
+    def _is_late(self, named: Named, body: Body, *, deleted: bool) -> bool:
+        """Whether an event is of an object whose name another has by now; else note who has it."""
+        life, known = Life.of(body), self._lives.get(named)
+        if known is not None and known.uid != life.uid and (deleted or life.is_before(known)):
+            return True
+        if deleted:
+            self._lives.pop(named, None)
+        else:
+            self._lives[named] = life
+        return False
 
     def _drop_pod(self, key: Key) -> None:
         owner = self._owners.pop(key, None)

@@ -41,6 +41,10 @@ class Ear:
         (self.gone.append(named[2]) if deleted else self.versions.append(named))
 
 
+def read_uid(body: dict[str, Any]) -> str:
+    return str(body["metadata"]["uid"])
+
+
 async def nothing() -> None:
     pass
 
@@ -180,6 +184,38 @@ async def test_what_vanished_unseen_is_dropped_and_told() -> None:
     watched.vanished((KIND, "ns", "w"))
     assert watched.worker(("ns", "w")) is None
     assert (ear.keys, ear.gone) == ([("ns", "w"), ("ns", "w")], ["p", "w"])
+
+
+def one_life(uid: str, created: str, version: int, name: str = "w") -> dict[str, Any]:
+    metadata = {"namespace": "ns", "name": name, "uid": uid, "creationTimestamp": created}
+    return {"metadata": metadata | {"resourceVersion": str(version), "labels": {POD_LABEL: "w"}}}
+
+
+@pytest.mark.parametrize("reborn", ["2026-11-21T10:00:00Z", "2026-11-21T10:00:07Z"])
+async def test_a_late_event_of_a_predecessor_touches_no_successor(reborn: str) -> None:
+    """kopf keeps the events of one uid in order, and runs different uids beside each other."""
+    ear = Ear()
+    watched = Watched[str, str](ear, ear, read_uid, read_uid)
+    for seen, what in ((watched.worker_seen, KIND), (watched.pod_seen, "Pod")):
+        seen(one_life("old", "2026-11-21T10:00:00Z", 9), deleted=False)
+        seen(one_life("new", reborn, 100), deleted=False)
+        told = len(ear.versions)
+        seen(one_life("old", "2026-11-21T10:00:00Z", 10), deleted=False)
+        seen(one_life("old", "2026-11-21T10:00:00Z", 99), deleted=True)
+        assert (len(ear.versions), ear.gone) == (told, []), f"what is owed of the new {what} stays owed"
+    assert (watched.worker(("ns", "w")), watched.pods(("ns", "w"))) == ("new", ["new"])
+    for seen in (watched.worker_seen, watched.pod_seen):
+        seen(one_life("new", reborn, 101), deleted=True)
+    assert (watched.worker(("ns", "w")), watched.pods(("ns", "w")), ear.gone) == (None, [], ["w", "w"])
+
+
+async def test_a_successor_needs_no_word_of_its_predecessors_end() -> None:
+    ear = Ear()
+    watched = Watched[str, str](ear, ear, read_uid, read_uid)
+    watched.worker_seen(one_life("old", "2026-11-21T10:00:00Z", 9), deleted=False)
+    watched.vanished((KIND, "ns", "w"))
+    watched.worker_seen(one_life("new", "2026-11-21T09:00:00Z", 3), deleted=False)
+    assert watched.worker(("ns", "w")) == "new", "from a cluster that was set back, say"
 
 
 async def test_before_the_start_nothing_is_known() -> None:
