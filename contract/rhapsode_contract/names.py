@@ -54,6 +54,9 @@ MAX_TERMINATION_BYTES = 4096
 MAX_TABLE_CHARS = 16 * 1024
 """Longest drawn table."""
 
+VRAM_NEARLY_FULL, VRAM_RELIEVED = 0.97, 0.94
+"""VRAM pressure begins at the first share of a GPU's memory, reserved included, and ends below the second."""
+
 CORRELATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What an id may look like that we echo in headers, logs and events."""
 

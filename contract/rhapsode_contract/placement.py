@@ -4,8 +4,15 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-Quantity = Annotated[str, Meta(max_length=32)]
-"""Kubernetes' quantity: `500m`, `16Gi`, or a bare number."""
+Quantity = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$",
+        max_length=32,
+        extra={"rule": "a quantity such as 500m or 16Gi"},
+    ),
+]
+"""Kubernetes' quantity: `500m`, `16Gi`; a bare number may also be an integer."""
 
 _NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 _NAME_RULE = "a Kubernetes name: lower-case letters, digits, '-' and '.'"

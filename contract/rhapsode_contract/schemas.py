@@ -5,6 +5,7 @@ manifest is refused with the same words by the API server and by `rhapsode play`
 are the API server's own.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ Schema = dict[str, Any]
 
 _LONGEST_TEXT = 2048
 """Bound of every text with a rule: the API server wants to know what a rule can cost."""
+_MOST_ENTRIES = 16
+"""Bound of every mapping whose values have a rule, for the same reason."""
 COLUMNS: tuple[tuple[str, str, str, int], ...] = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Phase", "string", ".status.phase", 0),
@@ -28,7 +31,7 @@ COLUMNS: tuple[tuple[str, str, str, int], ...] = (
     ("Model", "string", ".spec.model.source", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("Engine", "string", ".status.engine", 1),
-    ("Node", "string", ".status.workers[*].node", 1),
+    ("Node", "string", ".status.nodes", 1),
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 1),
     ("Endpoint", "string", ".status.endpoint", 1),
     ("Narration", "string", ".status.narration.text", 1),
@@ -121,6 +124,8 @@ def _field(field: inspect.Field, parent: str) -> Schema:
         schema.setdefault("x-kubernetes-validations", []).extend(rules)
     if path.startswith("spec") and (default := _default(field)) is not None:
         schema["default"] = default
+        if "description" in schema and not isinstance(default, dict):  # `kubectl explain` shows no default by itself
+            schema["description"] += f" Default: {json.dumps(default).strip(chr(34))}."
     return schema
 
 
@@ -195,7 +200,9 @@ def _bare(info: inspect.Type, path: str) -> Schema:
         case inspect.DictType(value_type=inspect.AnyType()):
             return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
         case inspect.DictType():
-            return {"type": "object", "additionalProperties": _schema(info.value_type, f"{path}.*")}
+            values = _schema(info.value_type, f"{path}.*")
+            bound = {"maxProperties": _MOST_ENTRIES} if "x-kubernetes-validations" in values else {}
+            return {"type": "object", "additionalProperties": values} | bound
         case _:
             return _scalar(info, path)
 
@@ -214,7 +221,7 @@ def _scalar(info: inspect.Type, path: str) -> Schema:
         case inspect.BoolType():
             schema = {"type": "boolean"}
         case inspect.UnionType():
-            schema = {"x-kubernetes-int-or-string": True}
+            schema = {"x-kubernetes-int-or-string": True, "maxLength": 32}
         case inspect.LiteralType(values=values) if path.startswith("status"):
             schema = {"type": "string", "enum": sorted(values)}
         case _:
@@ -231,6 +238,8 @@ def _bounds(info: inspect.Type) -> str:
             return f"self in [{', '.join(repr(value) for value in values)}]"
         case inspect.StrType(pattern=str(pattern), max_length=longest):
             return f"self.size() <= {longest} && self.matches(r'{pattern}')"
+        case inspect.UnionType(types=(inspect.Metadata(type=inspect.StrType() as text), inspect.IntType())):
+            return f"type(self) == int || ({_bounds(text)})"
         case _:
             return ""
 

@@ -105,5 +105,6 @@ class Status(Struct, kw_only=True, rename="camel", omit_defaults=True):
     load: Annotated[LoadStatus | None, Meta(description="The least advanced load of all pods.")] = None
     vram: Annotated[VramStatus | None, Meta(description="What the GPUs of all pods hold.")] = None
     narration: Annotated[NarrationStatus | None, Meta(description="The last sentence of a worker.")] = None
+    nodes: Annotated[str, Meta(description="The column: names of the nodes of all pods.")] = ""
     workers: Annotated[list[ReplicaStatus], Meta(description="Each pod.")] = []
     endpoint: Annotated[str, Meta(description="Where clients stream from, inside the cluster.")] = ""

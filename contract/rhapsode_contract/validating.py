@@ -123,6 +123,8 @@ def rule_words(info: inspect.Type, rule: str) -> str:
             return rule
         case inspect.IntType(ge=int(low), le=int(high)):
             return f"{low}..{high}"
+        case inspect.UnionType(types=(inspect.Metadata(extra={"rule": str(words)}), _)):
+            return words
         case _:
             return ""
 
@@ -133,8 +135,14 @@ def _walk_union(raw: object, info: inspect.UnionType, path: str) -> Iterator[Pro
         return
     if len(kinds) == 1:
         yield from _walk(raw, kinds[0], path)
-    elif all(list(_walk(raw, kind, path)) for kind in kinds):
+    elif fitting := [kind for kind in kinds if _is_of_type(raw, _bare(kind))]:
+        yield from _walk(raw, fitting[0], path)
+    else:
         yield _of_type(path, "integer,string", raw)
+
+
+def _bare(info: inspect.Type) -> inspect.Type:
+    return info.type if isinstance(info, inspect.Metadata) else info
 
 
 def _walk_struct(raw: object, info: inspect.StructType, path: str) -> Iterator[Problem]:

@@ -21,16 +21,12 @@ class Rule(NamedTuple):
 
 WORK = (
     Rule(GROUP, "inferenceworkers", ("get", "list", "watch"), "what is wanted"),
-    Rule(GROUP, "inferenceworkers/status", ("get", "patch"), "tell what is so"),
-    Rule(
-        GROUP, "inferenceworkers/finalizers", ("update",), "own pods where owners must be allowed to block deletion"
-    ),
+    Rule(GROUP, "inferenceworkers/status", ("patch",), "tell what is so"),
     Rule("", "pods", ("get", "list", "watch", "create", "patch", "delete"), "one pod per replica"),
-    Rule("", "services", ("get", "create", "patch", "delete"), "where clients call"),
-    Rule("", "configmaps", ("get", "create", "patch", "delete"), "the manifest that relay and worker read"),
-    Rule("", "persistentvolumeclaims", ("get", "create", "patch"), "the cache of models; never deleted by us"),
-    Rule("policy", "poddisruptionbudgets", ("get", "create", "patch", "delete"), "keep a replica during drains"),
-    Rule("events.k8s.io", "events", ("create", "patch"), "tell of transitions"),
+    Rule("", "services", ("get", "create", "patch"), "where clients call"),
+    Rule("", "persistentvolumeclaims", ("get", "create"), "the cache of models; never deleted by us"),
+    Rule("policy", "poddisruptionbudgets", ("get", "create", "patch"), "keep a replica during drains"),
+    Rule("events.k8s.io", "events", ("create",), "tell of transitions"),
 )
 """Needed in each namespace that is served: a ClusterRole for the whole cluster, a Role per namespace otherwise."""
 

@@ -11,7 +11,7 @@ import msgspec
 
 from rhapsode_contract.conditions import FAILURES, REASONS
 from rhapsode_contract.frames import Gpu
-from rhapsode_contract.names import DEFAULT_PORT
+from rhapsode_contract.names import DEFAULT_PORT, VRAM_NEARLY_FULL, VRAM_RELIEVED
 from rhapsode_contract.statuses import (
     Condition,
     ConditionType,
@@ -28,8 +28,6 @@ from rhapsode_operator.tales import Tale
 Word = Literal["True", "False", "Unknown"]
 Judged = tuple[ConditionType, Word, Verdict]
 
-NEARLY_FULL, RELIEVED = 0.97, 0.95
-"""VRAM pressure begins above the first share of a GPU's memory and ends below the second."""
 
 
 class Seen(NamedTuple):
@@ -82,6 +80,7 @@ def project(seen: Seen, moment: str, old: Status) -> Status:
         phase=_phase(seen, {one.type: one for one in conditions}),
         engine=spec.engine_name,
         conditions=conditions,
+        nodes=", ".join(dict.fromkeys(pod.node for pod in pods if pod.node)),
         workers=[_replica(pod, seen) for pod in pods],
         endpoint=f"http://{name}.{worker.namespace}.svc:{DEFAULT_PORT}",
     )
@@ -199,7 +198,7 @@ def _pressure(seen: Seen, old: Status) -> tuple[Word, Verdict]:
         return "Unknown", Verdict("VRAMUnknown", why)
     fullest = max(gpus, key=used_share)
     was = any(one.type == "VRAMPressure" and one.status == "True" for one in old.conditions)
-    if used_share(fullest) > (RELIEVED if was else NEARLY_FULL):
+    if used_share(fullest) >= (VRAM_RELIEVED if was else VRAM_NEARLY_FULL):
         said = f"{fullest.uuid} is nearly full: it has {_mib(fullest.total_bytes)} MiB"
         return "True", Verdict("VRAMHigh", f"{said}. Lower maxSequences or maxContextTokens before requests fail.")
     return "False", Verdict("VRAMLow", "enough of every GPU's memory is free")

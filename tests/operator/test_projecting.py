@@ -9,11 +9,12 @@ import pytest
 from rhapsode_contract import events
 from rhapsode_contract.conditions import CONDITIONS, FAILURES, REASONS
 from rhapsode_contract.frames import Gpu
+from rhapsode_contract.names import VRAM_NEARLY_FULL, VRAM_RELIEVED
 from rhapsode_contract.statuses import Condition, Status
 from rhapsode_operator.judging import Verdict, judge
 from rhapsode_operator.observing import Pod, read_pod
 from rhapsode_operator.planning import Wanted
-from rhapsode_operator.projecting import NEARLY_FULL, RELIEVED, Seen, project, troubled
+from rhapsode_operator.projecting import Seen, project, troubled
 from rhapsode_operator.tales import Tale
 from support.snapshots import COMING, RAN, conditions, container, opening, pod, pod_body, told, worker
 
@@ -202,11 +203,11 @@ def holding(*gpus: Gpu, source: str = "nvml") -> Tale:
     ("gpus", "before", "word", "reason"),
     [
         ([gpu("a", 0.5)], "", "False", "VRAMLow"),
-        ([gpu("a", 0.5), gpu("b", NEARLY_FULL + 0.001)], "", "True", "VRAMHigh"),
+        ([gpu("a", 0.5), gpu("b", VRAM_NEARLY_FULL + 0.001)], "", "True", "VRAMHigh"),
         ([gpu("a", 0.9, reserved_bytes=2**36 // 12)], "", "True", "VRAMHigh"),
-        ([gpu("a", RELIEVED + 0.001)], "False", "False", "VRAMLow"),
-        ([gpu("a", RELIEVED + 0.001)], "True", "True", "VRAMHigh"),
-        ([gpu("a", RELIEVED - 0.001)], "True", "False", "VRAMLow"),
+        ([gpu("a", VRAM_RELIEVED + 0.001)], "False", "False", "VRAMLow"),
+        ([gpu("a", VRAM_RELIEVED + 0.001)], "True", "True", "VRAMHigh"),
+        ([gpu("a", VRAM_RELIEVED - 0.001)], "True", "False", "VRAMLow"),
         ([gpu("a", 0.5), gpu("b", 0.99, healthy=False, trouble="lost")], "", "False", "VRAMLow"),
         ([], "", "Unknown", "VRAMUnknown"),
     ],

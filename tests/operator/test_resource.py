@@ -45,6 +45,7 @@ def test_explain_says_what_a_field_is_and_its_bounds(cluster: ApiServer) -> None
     said = cluster.kubectl("explain", "inferenceworker.spec.rollout.timeoutSeconds")
     assert "in seconds" in said
     assert "0..86400" in said
+    assert "Default: 300." in said
     conditions = cluster.kubectl("explain", "iw.status.conditions")
     assert "Why, in one stable word" in conditions
 

@@ -85,6 +85,11 @@ BAD: list[tuple[str, Any, str]] = [
         [],
         "spec.resources.worker.limits.cpu: must be of type integer,string, got []",
     ),
+    (
+        "spec.resources.worker.limits.cpu",
+        "lots",
+        'spec.resources.worker.limits.cpu: expected a quantity such as 500m or 16Gi, got "lots"',
+    ),
     ("spec.resources.engine", {}, "spec.resources.engine: unknown field"),
     ("spec.cache", {}, f"spec.cache: {EITHER}"),
     ("spec.cache", {"claim": "a", "size": "1Gi"}, f"spec.cache: {EITHER}"),

@@ -7,15 +7,12 @@ import msgspec
 
 from rhapsode_contract.catalogue import narrate
 from rhapsode_contract.frames import Gpu, Narration
+from rhapsode_contract.names import VRAM_NEARLY_FULL, VRAM_RELIEVED
 from rhapsode_worker.sightings import Sight
 from rhapsode_worker.xid_codes import UNKNOWN_REMEDY, XID_CODES
 
 HOLD_S = 5.0
 """How long a GPU is slow, or fast again, before that is told."""
-PRESSURE = 0.97
-"""Share of the memory in use from which on it is called nearly full."""
-RELIEF = 0.94
-"""Share below which it no longer is."""
 SAME_XID_S = 60.0
 """How long the same Xid of the same GPU is not told again."""
 
@@ -99,7 +96,7 @@ class GpuJudge:
             return []
         used = self.frame.used_bytes + (self.frame.reserved_bytes or 0)
         fraction = used / self.frame.total_bytes
-        if fraction < RELIEF if self._full else fraction >= PRESSURE:
+        if fraction < VRAM_RELIEVED if self._full else fraction >= VRAM_NEARLY_FULL:
             self._full = not self._full
             room = {"fraction": fraction, "used_bytes": used, "total_bytes": self.frame.total_bytes}
             return [narrate("vram_pressure" if self._full else "vram_relief", self._ids() | room)]

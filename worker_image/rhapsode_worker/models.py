@@ -83,7 +83,7 @@ def find_local(source: ModelSource) -> ModelFiles:
 
 
 def refuse_remote(source: ModelSource) -> LoadError:
-    """Return why a source cannot be served by this version outside a cluster."""
+    """Return why a source cannot be served by this version."""
     if source.scheme == "hf":
         return LoadError(
             "SourceNotSupported",
@@ -92,8 +92,8 @@ def refuse_remote(source: ModelSource) -> LoadError:
         )
     return LoadError(
         "SourceNotSupported",
-        f"pvc://{source.place} is a volume of a cluster",
-        "Outside a cluster use file:///PATH.",
+        f"pvc://{source.place} is a volume of a cluster, which this version does not mount by itself",
+        "Mount it with spec.podTemplate and use file:///PATH; outside a cluster use file:///PATH.",
     )
 
 
