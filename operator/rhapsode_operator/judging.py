@@ -61,8 +61,8 @@ def judge(pod: Pod, tale: Tale | None, now: float, stall_s: float) -> Verdict:
 def _verdict(reason: str, said: str) -> Verdict:
     remedy = REASONS[reason].remedy if reason in FAILURES else ""
     said = said.strip().rstrip(".")
-    if not remedy or remedy in said:
-        return Verdict(reason, said[:MAX_MESSAGE])
+    if not remedy or remedy.rstrip(".") in said:
+        return Verdict(reason, f"{said[: MAX_MESSAGE - 1]}{'.' * bool(remedy)}")
     room = MAX_MESSAGE - len(remedy) - 2
     return Verdict(reason, f"{said if len(said) <= room else said[: room - 1] + '…'}. {remedy}")
 
@@ -135,19 +135,15 @@ def _crashed(pod: Pod, *_: Any) -> Verdict | None:
 
 
 def _verdict_of_end(pod: Pod, container: Container, end: Terminated) -> Verdict:
-    times = f" ({container.restart_count} restart{'s' * (container.restart_count != 1)})"
+    """Return what an end means. How often it came is not told: each restart would rewrite the conditions."""
     if end.reason == "OOMKilled":
-        said = f"{container.name} of {pod.name} used more memory than its limit{times}"
-        return _verdict("ContainerOOM", said)
+        return _verdict("ContainerOOM", f"{container.name} of {pod.name} used more memory than its limit")
     if told := read_told(end.message):
-        said = told.message.rstrip(". ")
-        return _verdict(told.reason, f"{said}{times}" if container.restart_count else said)
+        return _verdict(told.reason, told.message)
     crash = "WorkerCrash" if container.name == "worker" else "RelayCrash"
     reason = "InvalidSpec" if end.exit_code == EXIT_CANNOT_WORK and container.name == "relay" else crash
     last = _last_words(end.message)
-    return _verdict(
-        reason, f"{container.name} of {pod.name} ended by {_how(end)}{times}{f': {last}' if last else ''}"
-    )
+    return _verdict(reason, f"{container.name} of {pod.name} ended by {_how(end)}{f': {last}' if last else ''}")
 
 
 def _last_words(log: str) -> str:

@@ -109,17 +109,17 @@ CASES = [
     Case("unsigned image", waiting("worker", "SignatureValidationFailed", "no signature"), "ImagePull", ("no signature",)),
     Case("no Secret", waiting("worker", "CreateContainerConfigError", 'secret "hf" not found'), "ContainerConfig", ("worker of w-0", 'secret "hf" not found', "Make what the message names")),
     Case("no runtime", waiting("relay", "RunContainerError", "exec: python: not found"), "ContainerConfig", ("relay of w-0", "python")),
-    Case("memory", ended(137, "OOMKilled"), "ContainerOOM", ("worker of w-0 used more memory than its limit (3 restarts)", "memory limit in spec.resources")),
-    Case("relay's memory", ended(137, "OOMKilled", restarts=1, name="relay"), "ContainerOOM", ("relay of w-0", "(1 restart)")),
-    Case("killed", ended(139), "WorkerCrash", ("ended by signal 11 (3 restarts)", "worker's log")),
-    Case("worker's last line", ended(1, message=f"starting\n{RECORD}\n"), "WorkerCrash", ("exit code 1 (3 restarts): Cannot bind: address in use.",)),
+    Case("memory", ended(137, "OOMKilled"), "ContainerOOM", ("worker of w-0 used more memory than its limit", "memory limit in spec.resources")),
+    Case("relay's memory", ended(137, "OOMKilled", restarts=1, name="relay"), "ContainerOOM", ("relay of w-0",)),
+    Case("killed", ended(139), "WorkerCrash", ("ended by signal 11", "worker's log")),
+    Case("worker's last line", ended(1, message=f"starting\n{RECORD}\n"), "WorkerCrash", ("exit code 1: Cannot bind: address in use.",)),
     Case("plain last line", ended(1, message="Traceback\nImportError: no module named x"), "WorkerCrash", (": ImportError: no module named x.",)),
     Case("relay's end", ended(1, name="relay"), "RelayCrash", ("relay of w-0 ended by exit code 1", "relay's log")),
     Case("relay's manifest", ended(78, name="relay", message="spec.model: required"), "InvalidSpec", ("spec.model: required", "Correct the spec")),
-    Case("CUDA memory", wrote("CUDAOutOfMemory", ASKED), "CUDAOutOfMemory", ("1,200 MiB with 310 MiB free", "(3 restarts)", "kvCacheFraction")),
-    *[Case(f"worker wrote {reason}", wrote(reason, "because. "), reason, ("because (3 restarts).", FAILURES[reason].remedy)) for reason in ("ModelNotFound", "SourceNotSupported", "BadEngineOption", "EngineNotInstalled", "ModelLoadFailed", "FetchFailed")],
+    Case("CUDA memory", wrote("CUDAOutOfMemory", ASKED), "CUDAOutOfMemory", ("1,200 MiB with 310 MiB free", "kvCacheFraction")),
+    *[Case(f"worker wrote {reason}", wrote(reason, "because. "), reason, ("because.", FAILURES[reason].remedy)) for reason in ("ModelNotFound", "SourceNotSupported", "BadEngineOption", "EngineNotInstalled", "ModelLoadFailed", "FetchFailed")],
     Case("worker wrote nonsense", wrote("Loaded", "who knows"), "EngineCrash", ("who knows",)),
-    Case("remembered while it loads again", on_node(worker=container("worker", RAN, restarts=1, last={"terminated": {"exitCode": 137, "reason": "OOMKilled"}})), "ContainerOOM", ("(1 restart)",)),
+    Case("remembered while it loads again", on_node(worker=container("worker", RAN, restarts=1, last={"terminated": {"exitCode": 137, "reason": "OOMKilled"}})), "ContainerOOM", ("more memory",)),
     Case("worker told a failure", on_node(), "BadEngineOption", ("no option kvCache", "Correct spec.engine.options"), gave_up("BadEngineOption", "no option kvCache")),
     Case("worker told a new failure", on_node(), "EngineCrash", ("the engine fell over",), gave_up("FellOver", "the engine fell over")),
     Case("worker told nothing", on_node(), "EngineCrash", ("the worker gave up", "worker's log"), gave_up("", "")),
@@ -154,6 +154,24 @@ def test_what_is_said_of(case: Case) -> None:
     assert [word for word in case.words if word not in verdict.message] == [], verdict.message
     assert verdict.failing == (case.reason in FAILURES)
     assert not verdict.failing or verdict.message.endswith(FAILURES[case.reason].remedy)
+
+
+@pytest.mark.parametrize("reason", sorted(BY_JUDGE))
+def test_a_remedy_that_the_worker_names_itself_is_said_once(reason: str) -> None:
+    remedy = FAILURES[reason].remedy
+    for found, tale in (
+        (wrote(reason, f"No such model. {remedy}"), None),
+        (on_node(), gave_up(reason, f"No. {remedy}")),
+    ):
+        message = judge(found, tale, 0, STALL_S).message
+        assert message.count(remedy.rstrip(".")) == 1
+        assert message.endswith(remedy)
+
+
+def test_another_restart_changes_no_message() -> None:
+    for reason, code in (("OOMKilled", 137), ("Error", 1)):
+        verdicts = {judge(ended(code, reason, restarts=restarts), None, 0, STALL_S) for restarts in (1, 14)}
+        assert len(verdicts) == 1
 
 
 def test_every_failure_of_a_pod_is_in_the_table() -> None:
