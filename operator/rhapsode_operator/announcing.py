@@ -63,14 +63,15 @@ def _flipped(before: Mapping[str, Condition], now: Condition) -> bool:
 
 
 def _counts(old: Status, new: Status) -> Iterator[Announcement]:
-    """Yield what happened to single pods: restarts and replacements."""
+    """Yield restarts of single pods: the first, second, fourth, … so that a loop does not bury the rest."""
     known = {one.pod: one for one in old.workers}
     for replica in new.workers:
         was = known.get(replica.pod)
-        if was is not None and replica.restarts > was.restarts:
+        twofold = replica.restarts.bit_length()
+        if was is not None and twofold > was.restarts.bit_length():
             why = f": {replica.last_exit.reason}, exit code {replica.last_exit.code}" if replica.last_exit else ""
             note = f"{replica.pod} restarted{why} ({replica.restarts} in all)"
-            once = f"{replica.pod}/{new.observed_generation}/{replica.replaced}/{replica.restarts}"
+            once = f"{replica.pod}/{new.observed_generation}/{replica.replaced}/{twofold}"
             yield Announcement("Normal", "Restarted", note, once)
 
 

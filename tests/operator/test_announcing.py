@@ -83,6 +83,17 @@ def test_a_restart_is_told_with_its_end() -> None:
     assert told(having(2), having(2)) == told(Status(), having(2)) == told(having(2), having(0)) == []
 
 
+def test_a_pod_that_restarts_for_ever_is_told_of_ever_less_often() -> None:
+    def having(restarts: int) -> Status:
+        return Status(workers=[ReplicaStatus(pod="w-0", restarts=restarts)])
+
+    each = [said.note for count in range(100) for said in told(having(count), having(count + 1))]
+    assert [note.split("(")[1] for note in each] == [f"{2**power} in all)" for power in range(7)]
+    (skipped,) = told(having(3), having(6))
+    assert "(6 in all)" in skipped.note
+    assert names(having(3), having(4)) == names(having(3), having(5)), "telling again is the same Event"
+
+
 # Once
 
 
