@@ -14,6 +14,7 @@ from rhapsode_operator import budgeting, reporting
 from rhapsode_operator.acting import MANAGER, key_of
 from rhapsode_operator.announcing import announce, event_body
 from rhapsode_operator.cases import Case, Phases
+from rhapsode_operator.errors import RetryableError
 from rhapsode_operator.judging import Verdict
 from rhapsode_operator.observing import Worker
 from rhapsode_operator.posting import Poster
@@ -46,10 +47,13 @@ class Scribe:
         self._cluster, self._meter, self._poster = cluster, meter, poster
         self._identity, self._clock = identity, clock
         self._phases = Phases(meter.workers_by_phase)
+        self._replaced: dict[Key, str] = {}
+        """The uid of a resource whose name another has, though the watch has not told yet."""
 
     def forget(self, key: Key) -> None:
         """A resource is no more."""
         self._phases.forget(key)
+        self._replaced.pop(key, None)
 
     async def write(self, worker: Worker, case: Case, status: Status) -> None:
         """Write the operator's part of the status, and announce what changed, if anything did."""
@@ -83,10 +87,17 @@ class Scribe:
         case.report, case.reported = budgeting.write(case.report, gauge, now), fresh
 
     async def _apply_status(self, worker: Worker, status: dict[str, Any], manager: str) -> None:
-        metadata = {"name": worker.name, "namespace": worker.namespace, "uid": worker.uid}
-        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": status}
-        await self._cluster.apply_status(body, manager=manager)
-        self._meter.status_written(manager)
+        """Write a part of a status. No uid keeps it from a successor of that name: the answer tells who got it."""
+        metadata = {"name": worker.name, "namespace": worker.namespace}
+        body: dict[str, Any] = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata}
+        if self._replaced.get(key_of(worker)) != worker.uid:
+            written = await self._cluster.apply_status(body | {"status": status}, manager=manager)
+            self._meter.status_written(manager)
+            if written["metadata"]["uid"] == worker.uid:
+                return
+            await self._cluster.apply_status(body, manager=manager)  # none: an empty one is refused
+            self._replaced[key_of(worker)] = worker.uid
+        raise RetryableError(f"{KIND} {worker.name} is another one by now", reason="Replaced", status=409)
 
 
 def unreadable(worker: Worker, old: Status) -> Status:

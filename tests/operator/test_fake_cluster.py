@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rhapsode_operator.errors import GoneError, RetryableError
+from rhapsode_operator.errors import GoneError, RefusedError, RetryableError
 from rhapsode_operator.kube import Kube
 from support.api_server import ApiServer
 from support.documents import ROOT
@@ -100,6 +100,16 @@ async def test_a_status_reaches_whoever_has_the_name(cluster: Cluster, namespace
     about["metadata"]["uid"] = "00000000-0000-0000-0000-000000000000"
     written = await cluster.apply_status(about, manager=US)
     assert (written["metadata"]["uid"], written["status"]["replicas"]) == (made["metadata"]["uid"], 2)
+
+
+async def test_a_status_is_taken_back_by_saying_nothing_of_it(cluster: Cluster, namespace: str) -> None:
+    await cluster.create(unborn(namespace), manager=THEM)
+    about = unborn(namespace)
+    del about["spec"]
+    await cluster.apply_status(about | {"status": {"replicas": 2}}, manager=US)
+    with pytest.raises(RefusedError):
+        await cluster.apply_status(about | {"status": {}}, manager=US)
+    assert not (await cluster.apply_status(about, manager=US)).get("status")
 
 
 async def test_what_is_not_there_has_no_status_and_no_annotations(cluster: Cluster, namespace: str) -> None:

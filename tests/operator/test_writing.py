@@ -5,7 +5,7 @@ from rhapsode_contract.frames import Gpu
 from rhapsode_operator.tales import Tale
 from support.fake_cluster import FakeCluster
 from support.reconcilers import KEY, Reconciling, become, cluster_with, reconciling
-from support.snapshots import RAN, SERVING, container, opening, told
+from support.snapshots import RAN, SERVING, container, opening, resource, told
 
 GPU = Gpu(uuid="GPU-0", name="H200", total_bytes=2**37, used_bytes=2**36)
 READY = opening("ready", vram=events.VramState(source="nvml", observed_at="2026-11-21T10:00:00.000Z", gpus=[GPU]))
@@ -71,6 +71,27 @@ async def test_telemetry_of_pods_that_are_gone_is_taken_back() -> None:
         await operator.run(2)
         assert (operator.status.vram, operator.status.load, operator.status.workers) == (None, None, [])
         assert operator.status.phase == "Suspended"
+
+
+async def test_a_status_that_reached_a_successor_is_taken_back_until_the_watch_tells_of_it() -> None:
+    cluster = cluster_with()
+    async with reconciling(cluster) as operator:
+        await serving(cluster, operator)
+        tell(operator, told(READY))
+        cluster.freeze()
+        cluster.vanish("InferenceWorker", "w")
+        cluster.put(resource(uid="successor"))
+        for _ in range(2):
+            assert (await operator.refuse()).reason == "Replaced", "so that the queue comes again"
+        assert cluster.get("InferenceWorker", "w").get("status", {}) == {}
+        written = cluster.count("status")
+        await operator.refuse()
+        assert cluster.count("status") == written, "it is not written over and over"
+        cluster.thaw()
+        for kind, _, name in set(cluster.objects) - {("InferenceWorker", "ns", "w")}:
+            cluster.vanish(kind, name)
+        await operator.run(3)
+        assert operator.condition().reason == "Scheduling"
 
 
 async def test_progress_waits_for_the_budget_and_says_when_to_come_back() -> None:

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from rhapsode_operator.errors import GoneError, OperatorError, RetryableError
+from rhapsode_operator.errors import GoneError, OperatorError, RefusedError, RetryableError
 from rhapsode_operator.observing import Pod, Worker, read_pod, read_worker
 
 JSON = dict[str, Any]
@@ -78,9 +78,12 @@ class FakeCluster:
     async def apply_status(self, body: JSON, *, manager: str) -> JSON:
         named = self._note("status", body)
         found = copy.deepcopy(self._existing(named))
-        self._parts[found["metadata"]["uid"], manager] = body["status"]
-        parts = [part for (owner, _), part in self._parts.items() if owner == found["metadata"]["uid"]]
-        found["status"] = _joined(parts)
+        uid = found["metadata"]["uid"]
+        others = [part for (owner, who), part in self._parts.items() if owner == uid and who != manager]
+        found["status"] = _joined([*others, body.get("status", {})])
+        if "status" in body and not found["status"]:
+            raise RefusedError("status: Invalid value: null", reason="Invalid", status=422)
+        self._parts[uid, manager] = body.get("status", {})
         return self._store(named, found, self._managers[named])
 
     async def create_event(self, body: JSON) -> JSON:
