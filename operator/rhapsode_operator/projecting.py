@@ -29,7 +29,6 @@ Word = Literal["True", "False", "Unknown"]
 Judged = tuple[ConditionType, Word, Verdict]
 
 
-
 class Seen(NamedTuple):
     """All that a status is made from."""
 
@@ -217,13 +216,12 @@ _PHASES: Mapping[str, WorkerPhase] = {
 
 
 def _phase(seen: Seen, conditions: Mapping[str, Condition]) -> WorkerPhase:
-    """Return one word for people. Who serves while pods change is `Updating`, with something wrong `Degraded`."""
+    """Return one word for people. `Updating` is a change of pods that there are: their first start is none."""
     main = conditions["Ready"].reason
     serving = any(pod.ready for pod in seen.pods)
     if main in FAILURES:
         return "Degraded" if serving else "Failed" if REASONS[main].stalls else "Pending"
-    phase = _PHASES[main]
-    return "Updating" if serving and phase in ("Pending", "Starting", "Loading") else phase
+    return _PHASES[main]
 
 
 def _word(true: bool) -> Word:

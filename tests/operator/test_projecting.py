@@ -80,12 +80,12 @@ SERVING = pods("w-0 a serving", "w-1 a serving")
 CASES = [
     Case("all serve", SERVING, "Ready", "AllReplicasReady", busy=False, said="2 of 2 pods serving"),
     Case("none is made", [], "Pending", "Creating", said="2 pods to be made"),
-    Case("one is missing", SERVING[:1], "Updating", "Creating", said="1 pod to be made"),
-    Case("a name is not free yet", pods("w-0 a serving", "w-1 a serving going"), "Updating", "Creating", said="when w-1 is gone"),
+    Case("one is missing", SERVING[:1], "Pending", "Creating", said="1 pod to be made"),
+    Case("a name is not free yet", pods("w-0 a serving", "w-1 a serving going"), "Pending", "Creating", said="when w-1 is gone"),
     Case("no node yet", pods("w-0 a new", "w-1 a new"), "Pending", "Scheduling"),
     Case("an image comes", pods("w-0 a pulling", "w-1 a pulling"), "Starting", "ImagePulling"),
     Case("a worker starts", pods("w-0 a loading", "w-1 a loading"), "Starting", "Starting"),
-    Case("one serves, one starts", pods("w-0 a serving", "w-1 a loading"), "Updating", "Starting"),
+    Case("one serves, one starts", pods("w-0 a serving", "w-1 a loading"), "Starting", "Starting"),
     Case("a rollout begins", pods("w-0 b serving", "w-1 b serving"), "Updating", "RollingOut", said="0 of 2 pods of the present spec serving"),
     Case("a rollout goes on", pods("w-0 b serving", "w-1 a loading"), "Updating", "RollingOut"),
     Case("a rollout has only its last pod to lose", pods("w-0 a serving", "w-1 a serving", "w-2 b serving going"), "Updating", "RollingOut", said="2 of 2"),
@@ -140,6 +140,12 @@ def test_every_failure_has_a_phase_and_only_those_that_need_a_person_stall() -> 
         assert words(bad)["Reconciling"] == str(not FAILURES[reason].stalls)
         assert bad.phase == ("Failed" if FAILURES[reason].stalls else "Pending")
         assert mixed.phase == "Degraded"
+
+
+def test_a_first_start_of_two_is_no_update_when_one_serves_before_the_other() -> None:
+    tales = {"w-1": told(opening("loading"))}
+    made = [status(*pods(first, "w-1 a loading"), tales=tales) for first in ("w-0 a loading", "w-0 a serving")]
+    assert [one.phase for one in made] == ["Starting", "Loading"]
 
 
 # When it changed
