@@ -48,6 +48,10 @@ class GpuStatus(Struct, kw_only=True, omit_defaults=True):
         name="reservedMiB", default=None
     )
     utilization: Annotated[int | None, Meta(description="Percent of time that it was busy.")] = None
+    healthy: Annotated[bool, Meta(description="False if it cannot be asked: its sizes are then the last known.")] = (
+        True
+    )
+    trouble: Annotated[str, Meta(description="Why it cannot be asked.")] = ""
 
 
 class VramStatus(Struct, kw_only=True, omit_defaults=True):

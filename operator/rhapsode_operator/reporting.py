@@ -31,8 +31,8 @@ def gauge(told: Told, now: float) -> Gauge:
     """Return what the write budget looks at."""
     loading = [tale for _, tale in told if tale.load is not None]
     percents = [tale.load.percent for tale in loading if tale.load and tale.load.percent is not None]
-    gpus = [gpu for _, tale in told if tale.vram for gpu in tale.vram.gpus]
-    phases = [f"{pod.uid}:{tale.phase}:{tale.vram.source if tale.vram else ''}" for pod, tale in told]
+    gpus = [gpu for _, tale in told if tale.vram for gpu in tale.vram.gpus if gpu.healthy]
+    phases = [f"{pod.uid}:{tale.phase}:{_health(tale)}" for pod, tale in told]
     began = [tale.load_began for tale in loading if tale.load_began is not None]
     total = sum(gpu.total_bytes for gpu in gpus)
     return Gauge(
@@ -43,6 +43,13 @@ def gauge(told: Told, now: float) -> Gauge:
         used_share=100 * sum(used_share(gpu) * gpu.total_bytes for gpu in gpus) / total if total else None,
         load_s=now - min(began) if began else 0.0,
     )
+
+
+def _health(tale: Tale) -> str:
+    """Return who measures and which GPUs are ill: that is worth a write at once."""
+    if tale.vram is None:
+        return ""
+    return ",".join([tale.vram.source, *(gpu.uuid for gpu in tale.vram.gpus if not gpu.healthy)])
 
 
 def load_status(pod: Pod, tale: Tale, wall: float) -> LoadStatus | None:
@@ -71,7 +78,10 @@ def _vram(told: Told) -> VramStatus | None:
     if not gpus:
         unsupported = any(vram.source == "unsupported" for _, vram in states)
         return VramStatus(source="unsupported" if unsupported else "none", summary="n/a", observed_at=observed_at)
-    used, total = sum(gpu.used_mib for gpu in gpus), sum(gpu.total_mib for gpu in gpus)
+    healthy = [gpu for gpu in gpus if gpu.healthy]
+    if not healthy:
+        return VramStatus(source="nvml", summary="n/a", gpus=gpus, observed_at=observed_at)
+    used, total = sum(gpu.used_mib for gpu in healthy), sum(gpu.total_mib for gpu in healthy)
     return VramStatus(
         source="nvml",
         summary=f"{used / 1024:.1f}/{total / 1024:.0f} GiB",
@@ -92,6 +102,8 @@ def _gpu(pod: str, gpu: Gpu) -> GpuStatus:
         total_mib=round(gpu.total_bytes / 2**20),
         reserved_mib=reserved,
         utilization=None if gpu.utilization is None else round(100 * gpu.utilization),
+        healthy=gpu.healthy,
+        trouble=gpu.trouble,
     )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from rhapsode_contract import events
@@ -104,6 +105,31 @@ def test_a_gpu_is_told_in_mib_and_what_is_not_known_is_absent() -> None:
     assert made is not None
     assert (made.gpus[0].used_mib, made.gpus[0].reserved_mib, made.gpus[0].utilization) == (1536, 600, 31)
     assert (made.gpus[1].reserved_mib, made.gpus[1].utilization) == (None, None)
+
+
+def test_a_gpu_that_is_ill_is_told_of_and_not_counted() -> None:
+    ill = gpu("b", 70, healthy=False, trouble="GPU is lost")
+    made = report([(pod(), holding(gpu("a", 8), ill))], WALL).vram
+    assert made is not None
+    assert (made.summary, made.used_mib, made.total_mib) == ("8.0/80 GiB", 8 * 1024, 80 * 1024)
+    assert [(one.uuid, one.healthy, one.trouble) for one in made.gpus] == [
+        ("a", True, ""),
+        ("b", False, "GPU is lost"),
+    ]
+    fine, bad = msgspec.to_builtins(made.gpus)
+    assert "healthy" not in fine
+    assert "trouble" not in fine
+    assert (bad["healthy"], bad["usedMiB"]) == (False, 70 * 1024), "the last size that was known"
+    alone = report([(pod(), holding(ill))], WALL).vram
+    assert alone is not None
+    assert (alone.source, alone.summary, alone.used_mib, alone.total_mib) == ("nvml", "n/a", None, None)
+
+
+def test_a_gpu_that_falls_ill_is_written_at_once_and_counts_no_more() -> None:
+    well, ill = holding(gpu("a", 40), gpu("b", 8)), holding(gpu("a", 40), gpu("b", 8, healthy=False))
+    before, after = gauge([(pod(), well)], 0), gauge([(pod(), ill)], 0)
+    assert before.phase != after.phase
+    assert (before.used_share, after.used_share) == (30, 50)
 
 
 @pytest.mark.parametrize(
