@@ -11,8 +11,11 @@ QUIET = frozenset({"still", "load_stalled"})
 """Narrations that say only that nothing has happened: they are no progress. The second is our own: it comes back."""
 MAX_STAGES = 50
 """Stages of a load that are kept."""
+SERVING = frozenset({"ready", "draining"})
 FAREWELLS = frozenset({"stopped", "worker_lost"})
 """What is said when a worker is gone: no news after the reason why it gave up."""
+RELIEF = frozenset({"image_pull"})
+"""What is said when something is tried anew that no load tells of."""
 
 
 @dataclass(kw_only=True)
@@ -35,6 +38,8 @@ class Tale:
     """What the latest load did, in order: a short stage is over before anybody looks."""
     vram: events.VramState | None = None
     narration: events.Narrated | None = None
+    complains: bool = False
+    """Whether the narration is an error, which stands until a load gets on: restarts only repeat what led to it."""
     alarm: int = 0
     """Counts warnings and errors: each is worth a word in the status soon."""
     progress_at: float = 0.0
@@ -65,7 +70,8 @@ class Tale:
         changed = not self.connected
         self.connected, self.met, self.lost_at = True, True, None
         self.vram = worker.vram or self.vram
-        self.narration = worker.narration or self.narration
+        if not self.complains or worker.phase in SERVING:
+            self.narration = worker.narration or self.narration
         if worker.load is not None:
             self._load(
                 events.Load(seq=0, stage=worker.load.stage, percent=worker.load.percent, eta_s=worker.load.eta_s), now
@@ -78,6 +84,7 @@ class Tale:
             return False
         self.phase, self.reason, self.message = phase, reason, message
         self.progress_at = now
+        self.complains = self.complains and phase not in SERVING
         if phase != "loading":
             self.load, self.load_began = None, None
         elif self.load_began is None:
@@ -96,12 +103,16 @@ class Tale:
             del self.stages[:-MAX_STAGES]
         if new_stage or before is None or before.percent != load.percent:
             self.progress_at = now
+            self.complains = False
         return new_stage
 
     def _say(self, said: events.Narration, now: float) -> bool:
         if self.phase == "failed" and said.action in FAREWELLS:
             return False
-        self.narration = events.Narrated(human=said.human, action=said.action, ts=said.ts)
+        stands = self.complains and self.phase not in SERVING and said.action not in RELIEF
+        if not stands or said.level == "error":
+            self.narration = events.Narrated(human=said.human, action=said.action, ts=said.ts)
+            self.complains = said.level == "error"
         if said.action not in QUIET:
             self.progress_at = now
         if said.level in ("warn", "error"):

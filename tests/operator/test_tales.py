@@ -113,6 +113,57 @@ def test_the_reason_of_a_failure_is_kept_and_a_farewell_is_no_newer_sentence() -
     assert tale.narration.action == "load_failed"
 
 
+def test_the_sentence_of_an_error_stands_through_restarts_until_a_load_gets_on() -> None:
+    tale = met()
+    tale.hear(load("loading weights", 40), 11)
+    tale.hear(say("load_failed", "error"), 12)
+    tale.hear(state("failed", "ModelNotFound", "no such model"), 12)
+    tale.lose(13)
+    again = events.Narrated(human="No NVIDIA driver here", action="device_none", ts=TS)
+    tale.hear(opening("starting", narration=again), 14)
+    steps: list[tuple[str, Level]] = [("container_restart", "warn"), ("start", "info"), ("device_none", "info")]
+    for action, level in steps:
+        tale.hear(say(action, level), 15)
+        assert action_of(tale) == "load_failed"
+    tale.hear(load("loading weights", 1), 16)
+    tale.hear(say("weights_load"), 17)
+    assert action_of(tale) == "weights_load"
+
+
+def test_an_error_of_who_serves_is_one_sentence_of_many() -> None:
+    tale = met("ready")
+    steps: list[tuple[str, Level]] = [("failed", "error"), ("note", "info")]
+    for action, level in steps:
+        tale.hear(say(action, level), 11)
+        assert action_of(tale) == action
+
+
+def test_an_error_of_who_served_until_then_stands() -> None:
+    tale = met("ready")
+    tale.hear(say("engine_exit", "error"), 11)
+    tale.hear(state("failed", "EngineCrash", "ended"), 12)
+    tale.hear(say("start"), 13)
+    assert action_of(tale) == "engine_exit"
+
+
+def test_a_worker_that_serves_and_a_new_pull_end_a_complaint() -> None:
+    for event in (
+        say("image_pull"),
+        state("ready"),
+        opening("ready", narration=events.Narrated(human="", action="x")),
+    ):
+        tale = met()
+        tale.hear(say("image_failed", "error"), 11)
+        tale.hear(event, 12)
+        tale.hear(say("start"), 13)
+        assert action_of(tale) == "start"
+
+
+def action_of(tale: Tale) -> str:
+    assert tale.narration is not None
+    return tale.narration.action
+
+
 def test_each_warning_counts_once() -> None:
     tale = met()
     for level in ("info", "warn", "error", "debug"):
