@@ -1,6 +1,5 @@
 """Deletion, which needs no operator: no finalizer holds anything, and Kubernetes collects what is owned."""
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -36,9 +35,10 @@ def test_a_deletion_returns_at_once_and_leaves_nothing_although_no_operator_runs
         "pod/sim-0", "pod/sim-1", "service/sim", "service/sim-pods", "poddisruptionbudget.policy/sim",
     ]  # fmt: skip
     kill(operator)
-    began = time.monotonic()
-    cluster.kubectl("delete", "iw/sim", "--timeout=20s")
-    assert time.monotonic() - began < 20, "kubectl waits for finalizers, and there are none"
+    found = cluster.find()
+    assert found is not None
+    assert "finalizers" not in found["metadata"], "kubectl would wait for them"
+    cluster.kubectl("delete", "iw/sim", "--timeout=60s")
     assert cluster.find() is None
     wait_until(lambda: owned(cluster) == "", "nothing is left", 60)
 
