@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from rhapsode_operator.errors import OperatorError
+from rhapsode_operator.errors import CannotRun, OperatorError
 from rhapsode_operator.settings import OperatorSettings
 
 Lease = dict[str, Any]
@@ -26,7 +26,7 @@ class LeasePort(Protocol):
         """Return the Lease, None if there is none."""
 
     async def create_lease(self, body: Lease) -> Lease | None:
-        """Create it; None if somebody was faster."""
+        """Create it; None if somebody was faster. CannotRun if nobody can."""
 
     async def replace_lease(self, body: Lease) -> Lease | None:
         """Replace the version that `body` names; None if it has changed since."""
@@ -137,11 +137,16 @@ class Elector:
         }
 
     async def _tried(self, act: Callable[[], Any]) -> Any:
-        """Return what an act returns, None if the API server does not answer in time or not now."""
+        """Return what an act returns, None if the API server does not answer in time or not now.
+
+        A candidate that can never lead ends with CannotRun; a leader goes on for as long as its Lease lasts.
+        """
         try:
             async with asyncio.timeout(self._renew_s / 2):
                 done = await act()
         except (OperatorError, TimeoutError) as exc:
+            if isinstance(exc, CannotRun) and self._held is None:
+                raise
             _log.warning("The Lease %s/%s: %s", self._namespace, self._name, str(exc) or "no answer in time")
             return None
         self.heard_at = self._clock()

@@ -163,18 +163,25 @@ class Kube:
             return None
 
     async def create_lease(self, body: Body) -> Body | None:
-        """Create the Lease; None if somebody was faster."""
-        return await self._write_lease("POST", path_to("Lease", body["metadata"]["namespace"]), body)
+        """Create the Lease; None if somebody was faster. CannotRun if its namespace is not there."""
+        namespace = body["metadata"]["namespace"]
+        try:
+            return await self._write_lease("POST", path_to("Lease", namespace), body)
+        except GoneError as exc:
+            raise CannotRun(f"The namespace {namespace} does not exist: set RHAPSODE_NAMESPACE") from exc
 
     async def replace_lease(self, body: Body) -> Body | None:
         """Replace the version of the Lease that `body` names; None if it has changed since."""
-        return await self._write_lease("PUT", path_of(body), body)
+        try:
+            return await self._write_lease("PUT", path_of(body), body)
+        except GoneError:
+            return None
 
     async def _write_lease(self, verb: str, path: str, body: Body) -> Body | None:
         try:
             return await self._send(verb, path, body, seconds=LEASE_ANSWER_S)
-        except (GoneError, RetryableError) as exc:
-            if exc.status in (404, 409):
+        except RetryableError as exc:
+            if exc.status == 409:
                 return None
             raise
 

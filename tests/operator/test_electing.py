@@ -8,7 +8,7 @@ import pytest
 
 from rhapsode_operator import electing
 from rhapsode_operator.electing import Elector, Lease
-from rhapsode_operator.errors import RetryableError
+from rhapsode_operator.errors import CannotRun, RetryableError
 from rhapsode_operator.kube import Kube
 from rhapsode_operator.settings import OperatorSettings
 from support import virtual_time
@@ -24,6 +24,7 @@ class Shelf:
         self.version = 0
         self.down = False
         self.hangs = False
+        self.homeless = False
 
     async def read_lease(self, namespace: str, name: str) -> Lease | None:
         await self._answer()
@@ -31,6 +32,8 @@ class Shelf:
 
     async def create_lease(self, body: Lease) -> Lease | None:
         await self._answer()
+        if self.homeless:
+            raise CannotRun("The namespace rhapsode does not exist")
         return self._keep(body) if self.lease is None else None
 
     async def replace_lease(self, body: Lease) -> Lease | None:
@@ -232,7 +235,24 @@ def test_a_leader_that_slept_through_its_lease_does_not_believe_it_leads() -> No
     virtual_time.run(scene())
 
 
+def test_a_leader_whose_namespace_goes_away_ends_when_its_lease_does() -> None:
+    async def scene() -> None:
+        shelf = Shelf()
+        first = elector(shelf, "one")
+        await first.acquire()
+        shelf.lease, shelf.homeless = None, True
+        assert "could not be renewed" in await asyncio.wait_for(first.keep(), 60)
+
+    virtual_time.run(scene())
+
+
 # With a real API server
+
+
+async def test_a_namespace_that_is_not_there_is_told_instead_of_waiting_for_it(api_server: ApiServer) -> None:
+    async with connected(api_server) as kube:
+        with pytest.raises(CannotRun, match="The namespace nosuchns does not exist: set RHAPSODE_NAMESPACE"):
+            await asyncio.wait_for(_acquired(kube, "one", "nosuchns"), 20)
 
 
 async def _acquired(kube: Kube, identity: str, namespace: str, **changes: Any) -> Elector:
