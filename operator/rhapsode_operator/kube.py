@@ -138,13 +138,7 @@ class Kube:
     async def may(self, verb: str, group: str, resource: str, namespace: str) -> bool:
         """Return whether we may do this; `resource` is as in a Role, an empty namespace means all."""
         plural, _, subresource = resource.partition("/")
-        what = {
-            "verb": verb,
-            "group": group,
-            "resource": plural,
-            "subresource": subresource,
-            "namespace": namespace,
-        }
+        what = {"verb": verb, "group": group, "resource": plural, "subresource": subresource, "namespace": namespace}
         body = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
@@ -294,14 +288,23 @@ async def connect(
 
 async def _load(config: Configuration, environ: Mapping[str, str]) -> None:
     source: Any = credentials
+    in_pod = environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG")
+    paths = environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
     try:
-        if environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
+        if in_pod:
             source.load_incluster_config(client_configuration=config)
         else:
-            path = environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
-            await source.load_kube_config(config_file=path, client_configuration=config)
-    except (credentials.ConfigException, OSError) as exc:
+            _find(paths)
+            await source.load_kube_config(config_file=paths, client_configuration=config)
+    except Exception as exc:  # a file that is no kubeconfig ends in errors of all kinds
+        where, why = "this pod" if in_pod else paths, " ".join(str(exc).split()).rstrip(".")
         raise CannotRun(
-            f"There are no credentials for an API server: {exc}. "
+            f"There are no credentials for an API server in {where}: {why}. "
             "Run in a pod with a service account, or set KUBECONFIG"
         ) from exc
+
+
+def _find(paths: str) -> None:
+    """Raise if none of these files is there: the client would speak of what it lacks instead."""
+    if not any(Path(path).expanduser().exists() for path in paths.split(os.pathsep)):
+        raise FileNotFoundError("there is no such file")

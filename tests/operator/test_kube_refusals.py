@@ -165,7 +165,15 @@ def test_an_error_without_a_status_body_is_told_in_its_own_words() -> None:
     assert error.reason == "Http502"
 
 
-async def test_without_credentials_one_line_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(CannotRun, match="set KUBECONFIG"):
-        async with connect(Calls(), environ={"KUBECONFIG": str(tmp_path / "none")}):
+@pytest.mark.parametrize(
+    "text", [None, "words", "a: [b", "{}"], ids=["no file", "no mapping", "no YAML", "no context"]
+)
+async def test_without_credentials_one_line_says_where_and_what_to_do(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "config"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(CannotRun, match=f"in {path}: .*set KUBECONFIG") as caught:
+        async with connect(Calls(), environ={"KUBECONFIG": str(path)}):
             pass
+    assert "\n" not in caught.value.message
+    assert ("no such file" in caught.value.message) == (text is None)
