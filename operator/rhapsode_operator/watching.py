@@ -113,12 +113,13 @@ def kopf_settings(settings: OperatorSettings) -> kopf.OperatorSettings:
     ours.persistence.diffbase_storage, ours.persistence.progress_storage = _NoDiffs(), _NoProgress()
     ours.posting.enabled = False
     ours.watching.label_selectors["", "v1", "pods"] = POD_LABEL  # a tuple: 'v1/pods' is ignored without a word
-    ours.watching.chunk_size = 500
+    ours.watching.chunk_size = 200  # objects whose whole bodies are in memory at once
     ours.watching.initial_streaming = settings.initial_streaming
     ours.watching.inactivity_timeout = 70  # bookmarks come every 60 s
     ours.watching.connect_timeout = 10
     ours.networking.request_timeout, ours.networking.connect_timeout = 30, 10
     ours.networking.error_backoffs = (0.5, 1, 2, 3, 3, 3, 3, 3, 3, 3, 3)  # 21 s would delay what follows an outage
+    ours.queueing.idle_timeout = 0.1  # so long the last body of each object is kept: 5 s of a list are all of it
     ours.queueing.worker_limit = None  # one object's slow handler must not hold up others
     ours.execution.max_workers = 2
     ours.process.ultimate_exiting_timeout = 25  # below the pod's grace period

@@ -260,6 +260,12 @@ def test_kopf_scans_posts_and_limits_nothing(ours: Any) -> None:
     assert ours.process.ultimate_exiting_timeout < 30
 
 
+def test_kopf_keeps_few_whole_bodies_at_once(ours: Any) -> None:
+    """It keeps each object's last body until the object's task has been idle for so long: 5 s are a whole list."""
+    assert ours.watching.chunk_size <= 200
+    assert ours.queueing.idle_timeout <= 0.1
+
+
 def test_the_finalizer_that_kopf_would_strip_is_nobodys(ours: Any) -> None:
     assert ours.persistence.finalizer == "rhapsode.dev/unused"
 
