@@ -57,7 +57,7 @@ def wait_s(last: Written | None, fresh: Gauge, now: float) -> float | None:
     if _is_hasty(last.gauge, fresh):
         gap_s = HASTY_GAP_S if last.gauge.stage != fresh.stage else ALARM_GAP_S
         dues.append(last.at + max(gap_s, (last.haste - HASTY + 1) * PER_HASTY_S))
-    if _moved(last.gauge.percent, fresh.percent) or _moved(last.gauge.used_share, fresh.used_share):
+    if has_moved(last.gauge.percent, fresh.percent) or has_moved(last.gauge.used_share, fresh.used_share):
         dues.append(last.at + max(MIN_GAP_S, SHARE * fresh.load_s))
     return max(0.0, min(dues) - now) if dues else None
 
@@ -66,7 +66,8 @@ def _is_hasty(before: Gauge, after: Gauge) -> bool:
     return (before.stage, before.alarms) != (after.stage, after.alarms)
 
 
-def _moved(before: float | None, after: float | None) -> bool:
+def has_moved(before: float | None, after: float | None) -> bool:
+    """Return whether a figure went on by a step, or began or ceased to be known."""
     if before is None or after is None:
         return before is not after
     return abs(after - before) >= STEP

@@ -152,6 +152,15 @@ class Worker(Struct, frozen=True, kw_only=True):
     restarted_at: str = ""
     """The annotation of `kubectl rollout restart`, which makes new pods."""
 
+    @property
+    def is_furnished(self) -> bool:
+        """Whether the Services of this spec were made: its status was written after them, and tells of no trouble.
+
+        A new leader believes it: to apply all of them again at once would be its most expensive minute.
+        """
+        stalled = any(one.type == "Stalled" and one.status == "True" for one in self.status.conditions)
+        return self.status.observed_generation == self.generation and not stalled
+
 
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 

@@ -190,13 +190,17 @@ def _leaving(seen: Seen) -> Verdict:
 
 
 def _pressure(seen: Seen, old: Status) -> tuple[Word, Verdict]:
-    told = [tale.vram for pod in seen.pods if (tale := seen.tales.get(pod.uid)) and tale.vram]
+    tales = [tale for pod in seen.pods if (tale := seen.tales.get(pod.uid))]
+    told = [tale.vram for tale in tales if tale.vram]
     gpus = [gpu for vram in told for gpu in vram.gpus if gpu.healthy]
+    before = next((one for one in old.conditions if one.type == "VRAMPressure"), None)
+    if not gpus and before is not None and any(not tale.met for tale in tales):
+        return before.status, Verdict(before.reason, before.message)  # an operator before us knew
     if not gpus:
         why = "nobody measures: no NVIDIA driver, or it cannot tell" if told else "no worker has told of its GPUs yet"
         return "Unknown", Verdict("VRAMUnknown", why)
     fullest = max(gpus, key=used_share)
-    was = any(one.type == "VRAMPressure" and one.status == "True" for one in old.conditions)
+    was = before is not None and before.status == "True"
     if used_share(fullest) >= (VRAM_RELIEVED if was else VRAM_NEARLY_FULL):
         said = f"{fullest.uuid} is nearly full: it has {_mib(fullest.total_bytes)} MiB"
         return "True", Verdict("VRAMHigh", f"{said}. Lower maxSequences or maxContextTokens before requests fail.")

@@ -199,6 +199,8 @@ class Reconciler:
 
     async def _furnish(self, worker: Worker, case: Case, blueprint: Blueprint) -> None:
         now = self._clock()
+        if case.objects_at is None and worker.is_furnished:
+            case.objects_at = (worker.generation, now - OBJECTS_S / 2)
         if case.objects_at and case.objects_at[0] == worker.generation and now - case.objects_at[1] < OBJECTS_S:
             return
         await self._hands.furnish(blueprint.resource, known=case.objects_at is not None)

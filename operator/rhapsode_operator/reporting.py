@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from rhapsode_contract.frames import Gpu
 from rhapsode_contract.records import timestamp
 from rhapsode_contract.statuses import GpuStatus, LoadStatus, NarrationStatus, ReplicaStatus, Status, VramStatus
+from rhapsode_operator import budgeting
 from rhapsode_operator.budgeting import Gauge
 from rhapsode_operator.observing import Pod
 from rhapsode_operator.projecting import used_share
@@ -25,6 +26,24 @@ def report(told: Told, wall: float) -> Status:
         narration=_narration(told),
         workers=[ReplicaStatus(pod=name, load=load) for name, load in loads.items() if load is not None],
     )
+
+
+def stands(fresh: Status, standing: Status) -> bool:
+    """Return whether what an operator before us wrote needs no write: figures differ by less than a step."""
+    return _gist(fresh) == _gist(standing) and not budgeting.has_moved(_used(standing), _used(fresh))
+
+
+def _gist(status: Status) -> tuple[object, ...]:
+    loads = {one.pod: (one.load.stage, one.load.percent) for one in status.workers if one.load}
+    vram, narration = status.vram, status.narration
+    gpus = [gpu.uuid for gpu in vram.gpus] if vram else None
+    return loads, vram and vram.source, gpus, narration and narration.text
+
+
+def _used(status: Status) -> float | None:
+    """Return the percentage of memory that is used."""
+    vram = status.vram
+    return 100 * (vram.used_mib or 0) / vram.total_mib if vram and vram.total_mib else None
 
 
 def gauge(told: Told, now: float) -> Gauge:

@@ -82,7 +82,8 @@ class Scribe:
         if wait_s != 0.0:
             return
         fresh = reporting.report(told, time.time())
-        if fresh != case.reported and (told or case.reported or _has_telemetry(worker.status)):
+        stands = case.report is None and reporting.stands(fresh, worker.status)
+        if not stands and fresh != case.reported and (told or case.reported or _has_telemetry(worker.status)):
             await self._apply_status(worker, _telemetry_part(fresh), TELEMETRY_MANAGER)
         case.report, case.reported = budgeting.write(case.report, gauge, now), fresh
 

@@ -227,6 +227,16 @@ def test_pressure_begins_and_ends_at_different_shares(gpus: list[Gpu], before: s
     assert word != "True" or gpus[-1].uuid in made.message
 
 
+def test_pressure_that_was_told_to_an_operator_before_us_stands_until_a_relay_answers() -> None:
+    old = Status(
+        conditions=[Condition(type="VRAMPressure", status="True", reason="VRAMHigh", message="GPU a is full")]
+    )
+    made = condition(status(*SERVING, old=old, tales={"w-0": Tale(since=0.0, lost_at=0.0)}), "VRAMPressure")
+    assert (made.status, made.reason, made.message) == ("True", "VRAMHigh", "GPU a is full")
+    answered = condition(status(*SERVING, old=old, tales={"w-0": holding(source="none")}), "VRAMPressure")
+    assert answered.reason == "VRAMUnknown"
+
+
 def test_what_nobody_measured_is_told_apart_from_what_nobody_told() -> None:
     silent = condition(status(*SERVING), "VRAMPressure")
     none = condition(status(*SERVING, tales={"w-0": holding(source="none")}), "VRAMPressure")

@@ -9,7 +9,7 @@ from rhapsode_contract import events
 from rhapsode_contract.frames import Gpu
 from rhapsode_contract.statuses import LoadStatus, NarrationStatus, Status
 from rhapsode_operator.observing import Pod
-from rhapsode_operator.reporting import gauge, report
+from rhapsode_operator.reporting import gauge, report, stands
 from rhapsode_operator.tales import Tale
 from support.snapshots import opening, pod, told
 
@@ -173,3 +173,22 @@ def test_the_gauge_tells_pods_and_phases_and_stages_apart() -> None:
     assert gauge(both(one, told(opening("ready"))), 0).phase != made.phase
     assert gauge(both(one, one)[:1], 0).phase != made.phase
     assert gauge(both(one, loading("weights", 99)), 0)[:2] == made[:2]
+
+
+# What stands
+
+
+@pytest.mark.parametrize(
+    ("fresh", "same"),
+    [
+        (holding(gpu("a", 40), at=AT), True),
+        (holding(gpu("a", 42), at="2026-11-21T11:00:00.000Z"), True),
+        (holding(gpu("a", 50)), False),
+        (holding(gpu("b", 40)), False),
+        (holding(gpu("a", 40), narration=events.Narrated(human="Resting", ts=AT)), False),
+        (loading("weights", 10), False),
+    ],
+)
+def test_what_stands_needs_no_write_while_only_figures_differ_by_less_than_a_step(fresh: Tale, same: bool) -> None:
+    standing = report([(pod(), holding(gpu("a", 40)))], WALL)
+    assert stands(report([(pod(), fresh)], WALL + 3600), standing) == same

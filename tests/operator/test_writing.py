@@ -52,7 +52,7 @@ async def test_an_operator_that_starts_anew_leaves_the_telemetry_until_a_relay_a
         assert second.meter.written == []
         tell(second, told(READY))
         await second.run(2)
-        assert second.meter.written.count("rhapsode-telemetry") <= 1
+        assert second.meter.written == [], "it tells what stands there already"
 
 
 async def test_telemetry_of_pods_that_are_gone_is_taken_back() -> None:
