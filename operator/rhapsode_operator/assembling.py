@@ -32,4 +32,4 @@ class Assembly:
             meter=parts.metrics,
             poster=Poster(parts.kube, parts.metrics),
         )
-        return Reconciler(ports, images, settings.identity, settings.admin_port)
+        return Reconciler(ports, images, settings.identity)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from rhapsode_contract.conditions import REASONS
+from rhapsode_contract.names import DEFAULT_ADMIN_PORT
 from rhapsode_contract.records import timestamp
 from rhapsode_operator import budgeting, reporting
 from rhapsode_operator.acting import Cluster, Hands, key_of
@@ -43,7 +44,6 @@ class Store(Protocol):
 
     def worker(self, key: Key) -> Worker | None: ...
     def pods(self, key: Key) -> list[Pod]: ...
-    def keys(self) -> list[Key]: ...
 
 
 class Line(Protocol):
@@ -76,7 +76,6 @@ class Reconciler:
         ports: Ports,
         images: Images,
         identity: str,
-        admin_port: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster, self._store, self._line = ports.cluster, ports.store, ports.line
@@ -85,7 +84,7 @@ class Reconciler:
         self._hands = Hands(ports.cluster)
         self._cases: dict[Key, Case] = {}
         self._scribe = Scribe(ports.cluster, ports.meter, ports.poster, identity, clock)
-        self.telemetry = Telemetry(self, admin_port, clock)
+        self.telemetry = Telemetry(self, DEFAULT_ADMIN_PORT, clock)
 
     async def start(self) -> None:
         """Begin to lead."""

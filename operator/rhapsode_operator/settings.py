@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rhapsode_contract import names
 from rhapsode_operator.errors import CannotRun
 
 DEFAULT_OPERATOR_PORT = 8081
@@ -53,8 +52,6 @@ class OperatorSettings:
     """RHAPSODE_WORKER_IMAGE_CPU: the worker with OpenVINO and the simulator."""
     worker_image_tensorrt_llm: str
     """RHAPSODE_WORKER_IMAGE_TENSORRT_LLM: the worker with TensorRT-LLM."""
-    admin_port: int = names.DEFAULT_ADMIN_PORT
-    """RHAPSODE_ADMIN_PORT: where relays tell how their worker is."""
     initial_streaming: bool = False
     """RHAPSODE_INITIAL_STREAMING: list by watching; saves memory, but an etcd before 3.5.13 ends the operator."""
     log_level: int = logging.INFO
@@ -155,7 +152,6 @@ _READERS = {
     "RHAPSODE_RESYNC_SECONDS": _seconds,
     "RHAPSODE_RECONCILE_WORKERS": _workers,
     "RHAPSODE_PORT": _port,
-    "RHAPSODE_ADMIN_PORT": _port,
     "RHAPSODE_INITIAL_STREAMING": _switch,
     "RHAPSODE_LOG_LEVEL": _level,
 }

@@ -43,7 +43,6 @@ def test_everything_can_be_set() -> None:
             "RHAPSODE_RELAY_IMAGE": "r:1",
             "RHAPSODE_WORKER_IMAGE_CPU": "w:1",
             "RHAPSODE_WORKER_IMAGE_TENSORRT_LLM": "t:1",
-            "RHAPSODE_ADMIN_PORT": "9999",
             "RHAPSODE_INITIAL_STREAMING": "TRUE",
             "RHAPSODE_LOG_LEVEL": "debug",
         }
@@ -63,7 +62,6 @@ def test_everything_can_be_set() -> None:
         relay_image="r:1",
         worker_image_cpu="w:1",
         worker_image_tensorrt_llm="t:1",
-        admin_port=9999,
         initial_streaming=True,
         log_level=logging.DEBUG,
     )

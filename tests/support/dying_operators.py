@@ -122,7 +122,7 @@ class MortalOperator:
         self._mortal: Any = MortalKube(kube, calls, after=after)
         poster = Poster(self._mortal, metrics)
         ports = Ports(cluster=self._mortal, store=self.informer, line=self._queue, meter=metrics, poster=poster)
-        self._reconciler = Reconciler(ports, IMAGES, "mortal", 9101)
+        self._reconciler = Reconciler(ports, IMAGES, "mortal")
 
     async def live(self, until: Callable[[Informer], Awaitable[bool]], limit_s: float = 60) -> bool:
         """Work; return whether it was killed. TimeoutError if neither comes."""

@@ -61,7 +61,7 @@ class Reconciling:
         ports = Ports(
             cluster=api or cluster, store=cluster, line=Later(), meter=self.meter, poster=self.poster
         )  # fmt: skip
-        self.reconciler = Reconciler(ports, IMAGES, "operator-0", 9101, clock=lambda: self.now)
+        self.reconciler = Reconciler(ports, IMAGES, "operator-0", clock=lambda: self.now)
 
     async def run(self, times: int = 1, key: Key = KEY) -> float | None:
         """Reconcile so often, and return what the last time said."""
