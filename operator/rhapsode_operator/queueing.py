@@ -229,7 +229,7 @@ class Queue:
         except RefusedError as exc:
             self._failures.pop(key, None)
             _tell(logging.WARNING, key, exc)
-            return "refused", None
+            return "refused", self._resync()  # a policy may be lifted, and nobody tells
         except ForbiddenError as exc:
             _tell(logging.ERROR, key, exc)
             return "forbidden", LAST_BACKOFF_S
@@ -244,7 +244,10 @@ class Queue:
             _log.exception("%s/%s could not be reconciled", *key)
             return "error", self._backoff(key)
         self._failures.pop(key, None)
-        return "ok", self._resync_s * (0.9 + 0.2 * self._chance()) if seconds is None else seconds
+        return "ok", self._resync() if seconds is None else seconds
+
+    def _resync(self) -> float:
+        return self._resync_s * (0.9 + 0.2 * self._chance())
 
     def _backoff(self, key: Key, wish: float | None = None) -> float:
         failures = self._failures.get(key, 0)
