@@ -1,17 +1,16 @@
-"""Carry out a plan: the calls to the API server and to relays. Called by `reconciling`; decides nothing.
+"""Take single steps: the calls to the API server that change something. Called by `executing`; decides nothing.
 
 Every write can be repeated: creation and server-side apply under fixed names, deletion by uid. Nothing of others is
 taken over: an object with one of our names that is not ours is `NameTaken`.
 """
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from rhapsode_contract.names import KIND
 from rhapsode_contract.resources import InferenceWorker
-from rhapsode_operator.building import Blueprint, Body, build_budget, build_claim, build_pod, build_services
+from rhapsode_operator.building import Blueprint, Body, build_claim, build_pod
 from rhapsode_operator.errors import RefusedError, RetryableError
 from rhapsode_operator.observing import PROTECT_ANNOTATIONS, Pod, Worker
 from rhapsode_operator.planning import Removal
@@ -28,7 +27,7 @@ class Cluster(Protocol):
     async def apply(self, body: Body, *, manager: str, force: bool = True) -> Body: ...
     async def create(self, body: Body, *, manager: str) -> Body: ...
     async def annotate(self, namespace: str, pod: str, annotations: Mapping[str, str | None]) -> Body: ...
-    async def delete(self, kind: str, namespace: str, name: str, uid: str, grace_s: int | None = None) -> bool: ...
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> bool: ...
     async def read(self, kind: str, namespace: str, name: str) -> Body | None: ...
 
 
@@ -38,11 +37,8 @@ class Hands:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
-    async def create(self, blueprint: Blueprint, ordinals: tuple[int, ...], pod_hash: str) -> None:
-        """Make pods, each with its claim if it has one."""
-        await _all(self._create(blueprint, ordinal, pod_hash) for ordinal in ordinals)
-
-    async def _create(self, blueprint: Blueprint, ordinal: int, pod_hash: str) -> None:
+    async def create(self, blueprint: Blueprint, ordinal: int, pod_hash: str) -> None:
+        """Make a pod, and its claim if it has one."""
         if claim := build_claim(blueprint.resource, ordinal):
             await self._make(claim)
         if await self._make(build_pod(blueprint, ordinal, pod_hash)):
@@ -65,14 +61,9 @@ class Hands:
         if await self._cluster.delete("Pod", pod.namespace, pod.name, pod.uid):
             self._say("pod_deleted", resource, pod=pod.name, why=removal.why)
 
-    async def furnish(self, resource: InferenceWorker, *, known: bool) -> None:
-        """Make the Services and the disruption budget so. `known`: that they are ours was seen before.
-
-        A budget for a single pod would forbid nothing, and cost as much as a Service.
-        """
-        budgets = [build_budget(resource)] if resource.spec.replicas > 1 else []
-        bodies = [*build_services(resource), *budgets]
-        await _all(self._apply(body) if known else self._secure(body) for body in bodies)
+    async def furnish(self, body: Body, *, known: bool) -> None:
+        """Make a Service or a disruption budget so. `known`: that it is ours was seen before."""
+        await (self._apply(body) if known else self._secure(body))
 
     async def protect(self, pod: Pod, *, protected: bool) -> None:
         """Ask autoscalers to leave a pod alone, or no longer."""
@@ -124,13 +115,6 @@ class Hands:
     def _say(event: str, resource: InferenceWorker, **facts: Any) -> None:
         facts |= {"event": event, "namespace": resource.metadata.namespace, "name": resource.metadata.name}
         _log.info("%s %s", event.replace("_", " "), facts.get("pod"), extra={"facts": facts})
-
-
-async def _all(works: Iterable[Awaitable[None]]) -> None:
-    """Do everything at once and to the end; then raise the first of what went wrong."""
-    for outcome in await asyncio.gather(*works, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
 
 
 def _owner(found: Body) -> Body:

@@ -27,7 +27,6 @@ KINDS = {
     KIND: (f"/apis/{API_VERSION}", "inferenceworkers"),
     "Pod": ("/api/v1", "pods"),
     "Service": ("/api/v1", "services"),
-    "ConfigMap": ("/api/v1", "configmaps"),
     "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
     "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
@@ -84,11 +83,9 @@ class Kube:
         patch = {"metadata": {"annotations": dict(annotations)}}
         return await self._send("PATCH", path_to("Pod", namespace, pod), patch, MERGE)
 
-    async def delete(self, kind: str, namespace: str, name: str, uid: str, grace_s: int | None = None) -> bool:
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> bool:
         """Delete this very object; return False if it is gone, or if another has its name now."""
         options: Body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
-        if grace_s is not None:
-            options["gracePeriodSeconds"] = grace_s
         try:
             await self._send("DELETE", path_to(kind, namespace, name), options)
         except GoneError:
@@ -102,10 +99,6 @@ class Kube:
     async def create_event(self, body: Body) -> Body:
         """Post an Event (events.k8s.io/v1)."""
         return await self._send("POST", path_to("Event", body["metadata"]["namespace"]), body)
-
-    async def patch_event(self, namespace: str, name: str, patch: Body) -> Body:
-        """Change an Event, say its series."""
-        return await self._send("PATCH", path_to("Event", namespace, name), patch, MERGE)
 
     # Reading
 
@@ -139,12 +132,9 @@ class Kube:
         """Return whether we may do this; `resource` is as in a Role, an empty namespace means all."""
         plural, _, subresource = resource.partition("/")
         what = {"verb": verb, "group": group, "resource": plural, "subresource": subresource, "namespace": namespace}
-        body = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": what},
-        }
-        answer = await self._send("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body)
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        asked = review | {"spec": {"resourceAttributes": what}}
+        answer = await self._send("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", asked)
         return bool(answer["status"]["allowed"])
 
     # The Lease

@@ -61,10 +61,6 @@ class Plan(NamedTuple):
     delete: tuple[Removal, ...] = ()
     again_s: float | None = None
 
-    @property
-    def idle(self) -> bool:
-        return not (self.create or self.drain or self.delete)
-
 
 def plan(wanted: Wanted, pods: Sequence[Pod], memory: Memory = NOTHING) -> Plan:
     """Return what brings the pods nearer to what is wanted."""

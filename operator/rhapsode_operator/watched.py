@@ -76,10 +76,6 @@ class Watched(Generic[W, P]):
         """Return the pods that carry the resource's label."""
         return list(self._pods.get(key, {}).values())
 
-    def keys(self) -> list[Key]:
-        """Return the keys of all resources."""
-        return list(self._workers)
-
     def last_event_age(self) -> float:
         """Return for how many seconds nothing was heard."""
         return asyncio.get_running_loop().time() - self._heard_at

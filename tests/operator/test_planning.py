@@ -106,7 +106,6 @@ def test_what_is_done_with(case: Case) -> None:
     found = plan(case.wanted, [seen(text) for text in case.pods], memory)
     assert words(found) == case.todo
     assert found.again_s == case.again_s
-    assert found.idle == (not case.todo)
 
 
 def test_pauses_double_from_ten_seconds_to_five_minutes() -> None:

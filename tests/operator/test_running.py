@@ -61,10 +61,10 @@ def test_a_resource_is_reconciled_under_exactly_the_shipped_role(
     operator.wait_record("began")
     cluster.post(WORKERS.format(namespace), worker())
     operator.wait_run("w", seen="builtin://simulator")
-    config = wait_until(
-        lambda: cluster.admin.find(f"/api/v1/namespaces/{namespace}/configmaps/w"), "the ConfigMap is there"
+    service = wait_until(
+        lambda: cluster.admin.find(f"/api/v1/namespaces/{namespace}/services/w"), "the Service is there"
     )
-    assert config["data"] == {"source": "builtin://simulator"}
+    assert service["metadata"]["annotations"] == {"source": "builtin://simulator"}
     assert not [record for record in operator.records if record["level"] in ("warn", "error")]
     assert operator.errors == []
 
@@ -75,7 +75,7 @@ def test_what_was_there_before_it_started_is_reconciled(cluster: ApiServer, name
     operator = start(cluster, namespace)
     for number in range(20):
         run = operator.wait_run(f"w-{number}")
-        assert run["keys"] == 20, "every resource is known before the first is reconciled"
+        assert run["read"] == 20, "every resource is known before the first is reconciled"
 
 
 def test_a_resource_without_rights_on_namespaces_and_crds_is_soon_reconciled(
@@ -103,7 +103,7 @@ def test_a_change_a_pod_and_a_deletion_are_each_seen_and_then_forgotten(
     count = len(operator.runs("w"))
     wait_until(lambda: any(run["pods"] == [] for run in operator.runs("w")[count - 1 :]), "the pod is gone")
     cluster.delete(path)
-    run = operator.wait_run("w", keys=0)
+    run = operator.wait_run("w", there=False)
     assert "seen" not in run
 
 
@@ -113,7 +113,7 @@ def test_it_serves_its_namespaces_and_no_other(cluster: ApiServer, namespace: st
     operator.wait_record("began")
     cluster.post(WORKERS.format(elsewhere), worker("other"))
     cluster.post(WORKERS.format(namespace), worker("mine"))
-    operator.wait_run("mine", keys=1)
+    operator.wait_run("mine", read=1)
     assert operator.runs("other") == []
 
 

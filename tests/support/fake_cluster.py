@@ -59,7 +59,7 @@ class FakeCluster:
         body["metadata"]["annotations"] = {name: value for name, value in kept.items() if value is not None}
         return self._store(named, body, self._managers[named])
 
-    async def delete(self, kind: str, namespace: str, name: str, uid: str, grace_s: int | None = None) -> bool:
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> bool:
         named = self._note("delete", {"kind": kind, "metadata": {"namespace": namespace, "name": name}})
         found = self.objects.get(named)
         if found is None or found["metadata"]["uid"] != uid:

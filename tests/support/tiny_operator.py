@@ -1,4 +1,4 @@
-"""An operator whose deciding half is the least that can be: one ConfigMap per resource, and a line about each run.
+"""An operator whose deciding half is the least that can be: one Service per resource, and a line about each run.
 
 Run as a process by the tests of the runtime (`python -m support.tiny_operator`), with `TinyOperator` to hold it.
 """
@@ -19,10 +19,12 @@ from support.documents import ROOT
 from support.processes import Running, free_port, wait_until
 
 MANAGER = "rhapsode-operator"
+READ: set[str] = set()
+"""The names of all resources that were ever seen."""
 
 
 class TinyReconciler:
-    """Says what it sees, and keeps a ConfigMap per resource."""
+    """Says what it sees, and keeps a Service per resource."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -35,10 +37,11 @@ class TinyReconciler:
 
     async def reconcile(self, key: Key) -> float | None:
         worker, pods = self._parts.watched.worker(key), self._parts.watched.pods(key)
-        self._say("reconciled", key, seen=worker, pods=sorted(pods), keys=len(self._parts.watched.keys()))
+        self._say("reconciled", key, there=worker is not None, seen=worker, pods=sorted(pods), read=len(READ))
         if worker is not None:
-            metadata = {"namespace": key[0], "name": key[1]}
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"source": worker}}
+            metadata = {"namespace": key[0], "name": key[1], "annotations": {"source": worker}}
+            spec = {"ports": [{"port": 80, "protocol": "TCP"}]}
+            body = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
             await self._parts.kube.apply(body, manager=MANAGER)
         return None
 
@@ -49,6 +52,7 @@ class TinyReconciler:
 
 def make_worker(body: dict[str, Any]) -> str:
     assert "managedFields" not in body["metadata"]
+    READ.add(body["metadata"]["name"])
     return str(body["spec"]["model"]["source"])
 
 
