@@ -2,7 +2,7 @@
 
 * OperatorError
   - RetryableError   the same call may succeed later (409, 429, 5xx, no network); `retry_after_s` if the server knows
-  - RefusedError     the API server will never take this (400, 422, a patch with an unknown field): wait for a change
+  - RefusedError     the API server will never take this (400, 422, an unknown field): wait for a change or a resync
   - ForbiddenError   the Role does not allow it (403): someone must act, so ask again seldom
   - GoneError        there is no such object, or no such kind (404, 410)
   - CannotRun        at start: nothing that a restart would help; `main` prints it and exits
@@ -28,7 +28,7 @@ class RetryableError(OperatorError):
 
 
 class RefusedError(OperatorError):
-    """What we sent is wrong, and stays wrong until the resource or the operator changes."""
+    """What we sent is wrong, and stays wrong until the resource, the operator or a policy of the cluster changes."""
 
 
 class ForbiddenError(OperatorError):

@@ -6,6 +6,7 @@ goes wrong with a connection ends in a new one, with growing pauses. What was to
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -28,6 +29,7 @@ CONNECTING = 64
 """Connections that are opened at once: an operator that starts anew opens one for each pod."""
 _MAX_BUFFER = 1024 * 1024
 _NETWORK = (aiohttp.ClientError, TimeoutError, OSError)
+_log = logging.getLogger("rhapsode.operator.telemetry")
 _events = msgspec.json.Decoder(events.StreamEvent)
 
 
@@ -57,6 +59,8 @@ class Telemetry:
         self._session: aiohttp.ClientSession | None = None
         self._connecting = asyncio.Semaphore(CONNECTING)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ips: dict[str, str] = {}
+        """Where each task listens: a pod whose sandbox is made anew has another address."""
         self._of_key: dict[Key, set[str]] = {}
         self.tales: dict[str, Tale] = {}
         """By the uid of the pod."""
@@ -88,17 +92,21 @@ class Telemetry:
         for uid in known & {pod.uid for pod in pods} - set(wanted):
             self._end(uid)
         for uid, pod in wanted.items():
-            task = self._tasks.get(uid)
-            if task is None or task.done():
-                self.tales.setdefault(uid, Tale(since=self._clock(), lost_at=self._clock()))
-                self._tasks[uid] = asyncio.create_task(
-                    self._listen(key, pod, 2 * heartbeat_s + SPARE_S), name=f"listen to {pod.name}"
-                )
+            if uid in self._tasks and (self._ips[uid] != pod.ip or self._tasks[uid].done()):
+                self._end(uid)
+            if uid not in self._tasks:
+                self._begin(key, pod, 2 * heartbeat_s + SPARE_S)
         present = {pod.uid for pod in pods if pod.uid in self.tales}
         if present:
             self._of_key[key] = present
         else:
             self._of_key.pop(key, None)
+
+    def _begin(self, key: Key, pod: Pod, silent_s: float) -> None:
+        now = self._clock()
+        self.tales.setdefault(pod.uid, Tale(since=now, lost_at=now))
+        self._ips[pod.uid] = pod.ip
+        self._tasks[pod.uid] = asyncio.create_task(self._listen(key, pod, silent_s), name=f"listen to {pod.name}")
 
     # Speaking
 
@@ -136,15 +144,25 @@ class Telemetry:
         tale, pause_s = self.tales[pod.uid], FIRST_PAUSE_S
         while True:
             began = self._clock()
-            with contextlib.suppress(*_NETWORK):
-                await self._read_once(key, pod, tale, silent_s)
+            broken = await self._broke(key, pod, tale, silent_s)
             was_connected = tale.connected
             tale.lose(self._clock())
-            if was_connected:
+            if was_connected or broken:
                 self._listener.moved(key, at_once=True)
             steady = self._clock() - began > LAST_PAUSE_S
-            pause_s = FIRST_PAUSE_S if steady or was_connected else min(LAST_PAUSE_S, pause_s * 2)
+            fresh = steady or (was_connected and not broken)
+            pause_s = FIRST_PAUSE_S if fresh else min(LAST_PAUSE_S, pause_s * 2)
             await asyncio.sleep(pause_s * random.uniform(0.7, 1.3))  # noqa: S311 (spreads a thousand of us)
+
+    async def _broke(self, key: Key, pod: Pod, tale: Tale, silent_s: float) -> bool:
+        """Read one connection to its end; return whether a fault ended it, and not the network."""
+        try:
+            with contextlib.suppress(*_NETWORK):
+                await self._read_once(key, pod, tale, silent_s)
+        except Exception:  # else nobody would listen to this pod any more
+            _log.exception("Listening to %s/%s broke off", pod.namespace, pod.name)
+            return True
+        return False
 
     async def _read_once(self, key: Key, pod: Pod, tale: Tale, silent_s: float) -> None:
         """Read one connection to its end."""
@@ -179,6 +197,7 @@ class Telemetry:
         return f"http://{host}:{self._port}{path}"
 
     def _end(self, uid: str) -> None:
+        self._ips.pop(uid, None)
         if task := self._tasks.pop(uid, None):
             task.cancel()
         if tale := self.tales.get(uid):
