@@ -32,4 +32,6 @@ class Assembly:
             meter=parts.metrics,
             poster=Poster(parts.kube, parts.metrics),
         )
-        return Reconciler(ports, images, settings.identity)
+        reconciler = Reconciler(ports, images, settings.identity)
+        parts.metrics.streams.set_function(lambda: reconciler.telemetry.connected)
+        return reconciler

@@ -47,7 +47,9 @@ class Metrics:
         self._request_s = Histogram(
             "rhapsode_kube_request_seconds", "How long they take.", ["verb"], buckets=_FAST, registry=registry
         )
-        self._events = Counter("rhapsode_events_posted", "Events posted, by type.", ["type"], registry=registry)
+        self._events = Counter("rhapsode_events_posted", "Events, by result.", ["result"], registry=registry)
+        self.streams = Gauge("rhapsode_telemetry_streams", "Relays that are listened to.", registry=registry)
+        """Whoever listens gives it a function."""
 
     def page(self) -> bytes:
         """Return all of it as Prometheus reads it."""
@@ -80,9 +82,9 @@ class Metrics:
     def status_written(self, manager: str) -> None:
         self._status_writes.labels(manager).inc()
 
-    def event_posted(self, kind: str) -> None:
-        """Count an Event of type Normal or Warning."""
-        self._events.labels(kind).inc()
+    def event_posted(self, result: str) -> None:
+        """Count an Event: it was posted, known already, refused, it failed, or was dropped."""
+        self._events.labels(result).inc()
 
     def workers_by_phase(self, counts: dict[str, int]) -> None:
         """Say how many resources are in each phase."""

@@ -1,0 +1,40 @@
+"""What the page of metrics says."""
+
+from typing import cast
+
+from rhapsode_operator.assembling import Assembly
+from rhapsode_operator.kube import Kube
+from rhapsode_operator.metrics import Metrics
+from rhapsode_operator.queueing import Queue
+from rhapsode_operator.reconciling import Reconciler
+from rhapsode_operator.running import Parts
+from rhapsode_operator.serving import Health
+from rhapsode_operator.settings import OperatorSettings
+from rhapsode_operator.watched import Watched
+from support.fake_cluster import FakeCluster
+from support.snapshots import told
+
+
+def page(metrics: Metrics) -> list[str]:
+    return metrics.page().decode().splitlines()
+
+
+async def test_the_relays_that_are_listened_to_are_counted() -> None:
+    metrics, seam = Metrics(), Assembly()
+    queue = Queue(metrics)
+    watched = Watched(queue, Health(metrics).pulse, seam.make_worker, seam.make_pod)
+    settings = OperatorSettings.from_env({})
+    kube = cast("Kube", FakeCluster())
+    made = seam.make_reconciler(Parts(settings=settings, kube=kube, queue=queue, watched=watched, metrics=metrics))
+    assert isinstance(made, Reconciler)
+    assert "rhapsode_telemetry_streams 0.0" in page(metrics)
+    lost = told()
+    lost.lose(1.0)
+    made.telemetry.tales |= {"one": told(), "two": told(), "three": lost}
+    assert "rhapsode_telemetry_streams 2.0" in page(metrics)
+
+
+def test_events_are_counted_by_what_became_of_them() -> None:
+    metrics = Metrics()
+    metrics.event_posted("refused")
+    assert 'rhapsode_events_posted_total{result="refused"} 1.0' in page(metrics)
