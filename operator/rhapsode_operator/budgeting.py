@@ -28,6 +28,8 @@ class Gauge(NamedTuple):
     used_share: float | None = None
     load_s: float = 0.0
     """How long the load has taken so far."""
+    ready: int = 0
+    """Pods that serve: that of a new one must not be told as loading for a moment."""
 
 
 class Written(NamedTuple):
@@ -51,7 +53,9 @@ def wait_s(last: Written | None, fresh: Gauge, now: float) -> float | None:
     """Return after how many seconds to write: 0 now, None if there is nothing worth a write."""
     if last is None:
         return 0.0
-    if last.gauge.phase != fresh.phase:
+    if fresh.ready > last.gauge.ready:
+        return 0.0
+    if (last.gauge.phase, last.gauge.ready) != (fresh.phase, fresh.ready):
         return max(0.0, last.at + HASTY_GAP_S - now)
     dues = []
     if _is_hasty(last.gauge, fresh):

@@ -61,6 +61,7 @@ def gauge(told: Told, now: float) -> Gauge:
         percent=min(percents, default=None),
         used_share=100 * sum(used_share(gpu) * gpu.total_bytes for gpu in gpus) / total if total else None,
         load_s=now - min(began) if began else 0.0,
+        ready=sum(pod.ready for pod, _ in told),
     )
 
 

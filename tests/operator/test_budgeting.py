@@ -144,3 +144,9 @@ def test_haste_is_forgiven() -> None:
     last = Written(Gauge("loading"), 0, haste=budgeting.HASTY)
     assert wait_s(last, Gauge("loading", alarms=1), budgeting.PER_HASTY_S * 4) == 0
     assert write(last, Gauge("loading", alarms=1), budgeting.PER_HASTY_S * 4).haste == budgeting.HASTY - 3
+
+
+def test_a_pod_that_begins_to_serve_is_written_at_once_and_one_that_ceases_soon() -> None:
+    last = Written(Gauge("p", ready=1), 100)
+    assert wait_s(last, Gauge("p", ready=2), 100.1) == 0
+    assert wait_s(last, Gauge("p", ready=0), 100.1) == pytest.approx(0.4)
