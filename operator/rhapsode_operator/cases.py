@@ -5,19 +5,38 @@ the cluster's objects and from `status.workers[].replaced`.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rhapsode_contract.names import OUTGOING
 from rhapsode_contract.statuses import Status
 from rhapsode_operator.budgeting import Written
 from rhapsode_operator.building import Blueprint
+from rhapsode_operator.errors import OperatorError
 from rhapsode_operator.narrating import Teller
 from rhapsode_operator.observing import Pod, Worker
 from rhapsode_operator.planning import DrainSeen, Memory
 from rhapsode_operator.queueing import Key
 from rhapsode_operator.tales import Tale
 
+MAX_STAGES = 12
+"""Stages of one load that are announced."""
 ECHO_S = 5.0
 """How long our own write may take to come back through the watch."""
+
+
+class Taken(NamedTuple):
+    """A name that another object has: not tried again before a moment, unless the spec changes."""
+
+    generation: int
+    until: float
+    error: OperatorError
+
+
+class Stages(NamedTuple):
+    """The stages of one load that were announced; `load` counts a pod's loads by its restarts."""
+
+    load: int
+    said: set[str]
 
 
 @dataclass(kw_only=True)
@@ -34,10 +53,12 @@ class Case:
     tellers: dict[str, Teller] = field(default_factory=dict)
     removed: dict[str, float] = field(default_factory=dict)
     """By uid: when we deleted a pod that the watch may still show alive."""
-    stages: dict[str, set[str]] = field(default_factory=dict)
-    """By uid: the load stages that were announced."""
-    objects_at: tuple[int, float] | None = None
-    """For which generation, and when, Services and budget were applied."""
+    stages: dict[str, Stages] = field(default_factory=dict)
+    """By uid: the stages of its latest load that were announced."""
+    objects: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """By kind and name: for which generation, and when, a Service or the budget was applied."""
+    taken: dict[str, Taken] = field(default_factory=dict)
+    """By kind and name: what we need and another has."""
     status: Status | None = None
     """What we wrote last, and when."""
     status_at: float = 0.0
@@ -80,6 +101,24 @@ class Case:
         if pod.over and pod.uid not in self.removed:
             self.failures[pod.name] = self.failures.get(pod.name, 0) + 1
         self.removed[pod.uid] = now
+
+    def may_announce(self, pod: Pod, stage: str) -> bool:
+        """Return whether a stage of a pod's load is news, and note it. An engine may name a new one each second."""
+        known = self.stages.get(pod.uid)
+        if known is None or known.load != pod.restarts:
+            known = self.stages[pod.uid] = Stages(pod.restarts, set())
+        if stage in known.said or len(known.said) >= MAX_STAGES:
+            return False
+        known.said.add(stage)
+        return True
+
+    def is_taken(self, what: str, generation: int, now: float) -> bool:
+        """Return whether a name was lately another's."""
+        return self.taken_names(generation, now).keys() >= {what}
+
+    def taken_names(self, generation: int, now: float) -> dict[str, Taken]:
+        """Return the names that were lately another's."""
+        return {what: one for what, one in self.taken.items() if one.generation == generation and now < one.until}
 
     def find_drains(self, pods: Sequence[Pod], tales: Mapping[str, Tale], now: float) -> None:
         """Note the pods whose relays an operator before us told to drain for good: they never serve again."""

@@ -42,7 +42,9 @@ class Seen(NamedTuple):
     failures: Mapping[str, int]
     """By the name of the pod."""
     trouble: Verdict | None = None
-    """What keeps us from acting at all."""
+    """What keeps us from acting."""
+    reachable: bool = True
+    """Whether the relay Service is ours."""
 
     @property
     def current(self) -> list[Pod]:
@@ -81,7 +83,7 @@ def project(seen: Seen, moment: str, old: Status) -> Status:
         conditions=conditions,
         nodes=", ".join(dict.fromkeys(pod.node for pod in pods if pod.node)),
         workers=[_replica(pod, seen) for pod in pods],
-        endpoint=f"http://{name}.{worker.namespace}.svc:{DEFAULT_PORT}",
+        endpoint=f"http://{name}.{worker.namespace}.svc:{DEFAULT_PORT}" if seen.reachable else "",
     )
 
 

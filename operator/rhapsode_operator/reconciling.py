@@ -7,36 +7,34 @@ told in the status first and then raised, so that the queue decides when to try 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
-from rhapsode_contract.conditions import REASONS
+from rhapsode_contract.frames import Narration
 from rhapsode_contract.names import DEFAULT_ADMIN_PORT
 from rhapsode_contract.records import timestamp
+from rhapsode_contract.statuses import Status
 from rhapsode_operator import budgeting, reporting
 from rhapsode_operator.acting import Cluster, Hands, key_of
 from rhapsode_operator.announcing import announce_stage, event_body
 from rhapsode_operator.building import Blueprint, Images
 from rhapsode_operator.cases import Case
-from rhapsode_operator.errors import ForbiddenError, OperatorError, RefusedError, RetryableError
+from rhapsode_operator.errors import OperatorError
+from rhapsode_operator.executing import Executor, Order, is_furnished, is_reachable
 from rhapsode_operator.judging import UNREACHABLE_AFTER_S, Verdict, judge
-from rhapsode_operator.narrating import STILL_S, Teller, outdated
+from rhapsode_operator.narrating import STILL_S, Teller
 from rhapsode_operator.observing import Pod, Worker
-from rhapsode_operator.planning import OUTDATED, Plan, Removal, Wanted, plan
+from rhapsode_operator.planning import Wanted, plan
 from rhapsode_operator.posting import Poster
 from rhapsode_operator.projecting import Seen, project
 from rhapsode_operator.queueing import Key
+from rhapsode_operator.speaking import Speaker
 from rhapsode_operator.tales import Tale
 from rhapsode_operator.telemetry import Telemetry
+from rhapsode_operator.weighing import for_the_queue, verdict_on
 from rhapsode_operator.writing import Scribe, StatusCluster, StatusMeter, Timers, unreadable
-
-OBJECTS_S = 600.0
-"""How often Services and budget are applied again: nobody watches them."""
-
-
-TAKEN_S = 30.0
-"""How often a name is tried that another object has."""
 
 
 class Store(Protocol):
@@ -81,10 +79,11 @@ class Reconciler:
         self._cluster, self._store, self._line = ports.cluster, ports.store, ports.line
         self._poster = ports.poster
         self._images, self._identity, self._clock = images, identity, clock
-        self._hands = Hands(ports.cluster)
+        self._executor = Executor(Hands(ports.cluster), clock)
         self._cases: dict[Key, Case] = {}
         self._scribe = Scribe(ports.cluster, ports.meter, ports.poster, identity, clock)
         self.telemetry = Telemetry(self, DEFAULT_ADMIN_PORT, clock)
+        self._speaker = Speaker(self.telemetry, clock)
 
     async def start(self) -> None:
         """Begin to lead."""
@@ -140,23 +139,60 @@ class Reconciler:
         )  # fmt: skip
         case.find_drains(ours, self.telemetry.tales, now)
         planned = plan(wanted, [*ours, *_strangers(seen_pods, worker)], case.look(ours, now))
-        trouble = await self._act(worker, case, blueprint, wanted, planned)
-        timers = [planned.again_s] if planned.again_s is not None else []
+        order = Order(worker, case, blueprint, wanted.pod_hash, seen_pods, planned)
+        errors = await self._executor.execute(order)
         verdicts = {
             pod.uid: judge(pod, self.telemetry.tales.get(pod.uid), now, spec.load.stall_seconds)
             for pod in ours if not pod.deleting
         }  # fmt: skip
-        await self._tell(worker, case, ours, verdicts, timers)
-        settling = planned.create or self._is_listening(worker, case, ours, now)  # a new pod comes back in a moment
-        if trouble is not None or not settling:
-            seen = Seen(worker, wanted, ours, verdicts, self.telemetry.tales, case.failures, _verdict_of(trouble))
-            await self._scribe.write(worker, case, project(seen, timestamp(), case.latest_status(worker, now)))
-            await self._scribe.report(worker, case, self._told(key, case), timers)
-        if trouble is not None:
-            raise _for_the_queue(trouble)
+        timers = [planned.again_s] if planned.again_s is not None else []
+        said = self._tell(worker, case, ours, verdicts, timers)
+        seen = Seen(worker, wanted, ours, verdicts, self.telemetry.tales, case.failures)
+        settling = (planned.create and not errors) or self._is_listening(worker, case, ours, now)
+        errors += await self._write(seen, order, errors, timers, settling=bool(settling))
+        await self._speaker.speak(case, planned.drain, said)
         timers.extend(_looks(verdicts.values(), spec.load.stall_seconds))
         timers.extend(_searches(ours, self.telemetry.tales, now))
-        return min(timers, default=None)
+        return self._look_again(key, errors, timers)
+
+    async def _write(
+        self, seen: Seen, order: Order, errors: Sequence[OperatorError], timers: Timers, *, settling: bool
+    ) -> list[OperatorError]:
+        """Write the status; not while it `settles` (a new pod comes back in a moment), unless there is trouble.
+
+        The first of a spec tells the next leader that the Services were made, so it waits for them.
+        """
+        now, worker, case = self._clock(), order.worker, order.case
+        settling = settling or (worker.status.observed_generation != worker.generation and not is_furnished(order))
+        taken = case.taken_names(worker.generation, now).values()
+        timers.extend(one.until - now for one in taken)
+        trouble = verdict_on([*errors, *(one.error for one in taken)])
+        if trouble is None and settling:
+            return []
+        seen = seen._replace(trouble=trouble, reachable=is_reachable(order))
+        status = project(seen, timestamp(), case.latest_status(worker, now))
+        try:
+            await self._write_parts(worker, case, status, timers)
+        except OperatorError as exc:
+            return [exc]
+        return []
+
+    async def _write_parts(self, worker: Worker, case: Case, status: Status, timers: Timers) -> None:
+        """Write both parts; that of a pod that has just become ready says first that it is loaded."""
+        parts = [
+            partial(self._scribe.write, worker, case, status),
+            partial(self._scribe.report, worker, case, self._told(key_of(worker), case), timers),
+        ]
+        for write in reversed(parts) if status.ready_replicas > worker.status.ready_replicas else parts:
+            await write()
+
+    def _look_again(self, key: Key, errors: Sequence[OperatorError], timers: Timers) -> float | None:
+        """Return when to look again; an error is raised, and what else waits must not wait for it."""
+        if not errors:
+            return min(timers, default=None)
+        if timers:
+            self._line.add_after(key, min(timers))
+        raise for_the_queue(errors)
 
     def _is_listening(self, worker: Worker, case: Case, pods: Sequence[Pod], now: float) -> bool:
         """Whether relays that told an operator before us have not answered us yet: what it wrote holds meanwhile."""
@@ -170,72 +206,28 @@ class Reconciler:
         pods.sort(key=lambda pod: pod.ordinal)
         return [(pod, tale) for pod in pods if (tale := self.telemetry.tales.get(pod.uid))]
 
-    # Acting
-
-    async def _act(
-        self, worker: Worker, case: Case, blueprint: Blueprint, wanted: Wanted, planned: Plan
-    ) -> OperatorError | None:
-        """Carry out a plan; return what only a status can tell, raise what will pass."""
-        try:
-            for removal in planned.delete:
-                if case.may_remove(removal.pod, self._clock()):
-                    await self._hands.remove(blueprint.resource, removal)
-                    case.note_removal(removal.pod, self._clock())
-            for removal in planned.drain:
-                await self._drain(case, removal)
-            await self._hands.create(blueprint, planned.create, wanted.pod_hash)
-            await self._furnish(worker, case, blueprint)
-            await self._guard(case, blueprint, self._store.pods(key_of(worker)))
-        except (RefusedError, ForbiddenError) as exc:
-            return exc
-        return None
-
-    async def _drain(self, case: Case, removal: Removal) -> None:
-        pod, first = removal.pod, removal.pod.uid not in case.drains
-        case.drained(pod, await self.telemetry.drain(pod), self._clock())
-        if first and removal.why == OUTDATED:
-            await self.telemetry.narrate(pod, outdated(pod))
-
-    async def _furnish(self, worker: Worker, case: Case, blueprint: Blueprint) -> None:
-        now = self._clock()
-        if case.objects_at is None and worker.is_furnished:
-            case.objects_at = (worker.generation, now - OBJECTS_S / 2)
-        if case.objects_at and case.objects_at[0] == worker.generation and now - case.objects_at[1] < OBJECTS_S:
-            return
-        await self._hands.furnish(blueprint.resource, known=case.objects_at is not None)
-        case.objects_at = (worker.generation, now)
-
-    async def _guard(self, case: Case, blueprint: Blueprint, pods: Sequence[Pod]) -> None:
-        """Protect loading pods from autoscalers, and only those, unless the template has its own word."""
-        for pod in pods if not blueprint.has_own_protection else ():
-            if pod.owner != case.uid or pod.deleting or pod.over:
-                continue
-            loads = blueprint.resource.spec.disruption.protect_load and not pod.has_served
-            if pod.protected != loads and (loads or pod.ready):
-                await self._hands.protect(pod, protected=loads)
-
     # Telling
 
-    async def _tell(
+    def _tell(
         self, worker: Worker, case: Case, pods: Sequence[Pod], verdicts: dict[str, Verdict], timers: Timers
-    ) -> None:
-        """Narrate to relays what only we can see, and announce load stages."""
+    ) -> dict[str, tuple[Pod, list[Narration]]]:
+        """Announce load stages, and return what relays are to hear that only we can see."""
+        said: dict[str, tuple[Pod, list[Narration]]] = {}
         for pod in pods:
             tale, verdict = self.telemetry.tales.get(pod.uid), verdicts.get(pod.uid)
             if tale is None or verdict is None or not tale.connected:
                 continue
-            for said in case.tellers.setdefault(pod.uid, Teller()).tell(pod, verdict, self._clock()):
-                await self.telemetry.narrate(pod, said)
+            if narrations := case.tellers.setdefault(pod.uid, Teller()).tell(pod, verdict, self._clock()):
+                said[pod.uid] = pod, narrations
             if verdict.reason == "ImagePulling":
                 timers.append(STILL_S)
             self._announce_stages(worker, case, pod, tale)
+        return said
 
     def _announce_stages(self, worker: Worker, case: Case, pod: Pod, tale: Tale) -> None:
-        known = case.stages.setdefault(pod.uid, set())
         for stage in tale.stages:
-            said = announce_stage(pod.uid, pod.name, stage, pod.restarts)
-            if said.once not in known:
-                known.add(said.once)
+            if case.may_announce(pod, stage):
+                said = announce_stage(pod.uid, pod.name, stage, pod.restarts)
                 self._poster.post(event_body(worker, said, timestamp(), self._identity))
 
 
@@ -249,27 +241,12 @@ def _strangers(pods: Sequence[Pod], worker: Worker) -> Iterator[Pod]:
             yield msgspec.structs.replace(pod, deleting=True)
 
 
-def _verdict_of(trouble: OperatorError | None) -> Verdict | None:
-    if trouble is None:
-        return None
-    reason = trouble.reason if trouble.reason in REASONS else "InvalidSpec"
-    reason = "Forbidden" if isinstance(trouble, ForbiddenError) else reason
-    return Verdict(reason, f"{trouble.message[:500].rstrip('.')}. {REASONS[reason].remedy}")
-
-
 def _searches(pods: Sequence[Pod], tales: Mapping[str, Tale], now: float) -> Iterator[float]:
     """Yield when a relay that does not answer will count as unreachable."""
     for pod in pods:
         tale = tales.get(pod.uid)
         if tale is not None and tale.lost_at is not None and now - tale.lost_at <= UNREACHABLE_AFTER_S:
             yield tale.lost_at + UNREACHABLE_AFTER_S - now + 0.1
-
-
-def _for_the_queue(trouble: OperatorError) -> OperatorError:
-    """Nobody tells us when a name is free again, so look now and then."""
-    if trouble.reason != "NameTaken":
-        return trouble
-    return RetryableError(trouble.message, reason=trouble.reason, status=trouble.status, retry_after_s=TAKEN_S)
 
 
 def _looks(verdicts: Any, stall_s: float) -> Iterator[float]:

@@ -3,15 +3,20 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from rhapsode_contract import events
+from rhapsode_contract.statuses import Status
+from rhapsode_operator.cases import MAX_STAGES
 from rhapsode_operator.errors import ForbiddenError, RefusedError, RetryableError
-from rhapsode_operator.observing import PROTECT_ANNOTATIONS
-from rhapsode_operator.queueing import Queue
-from rhapsode_operator.reconciling import Reconciler
+from rhapsode_operator.observing import PROTECT_ANNOTATIONS, Pod
+from rhapsode_operator.planning import DrainSeen
+from rhapsode_operator.queueing import Key, Queue
+from rhapsode_operator.weighing import TAKEN_S
 from support import virtual_time
 from support.fake_cluster import FakeCluster
 from support.reconcilers import KEY, Meter, Reconciling, become, cluster_with, reconciling
-from support.snapshots import RAN, SERVING, container, opening, resource, told
+from support.snapshots import LOADING, RAN, SERVING, container, opening, resource, told
 
 JSON = dict[str, Any]
 FAILED = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no healthy GPU"}
@@ -121,6 +126,26 @@ async def test_each_load_stage_of_each_load_is_announced_once_however_short() ->
     assert notes == ["w-0: importing", "w-0: loading weights"] * 2
 
 
+async def test_an_engine_that_never_tires_of_new_stages_makes_few_events() -> None:
+    cluster = cluster_with()
+    async with reconciling(cluster) as operator:
+        await operator.run(2)
+        pod = cluster.pods(KEY)[0]
+        for number in range(100):
+            load = events.Load(seq=1, stage=f"layer {number}")
+            operator.reconciler.telemetry.tales[pod.uid] = told(opening("loading"), load)
+            operator.reconciler.telemetry._of_key.clear()
+            await operator.run()
+        again = container("worker", RAN, restarts=1, last={"terminated": {"exitCode": 1}})
+        become(cluster, "w-0", SERVING | {"containerStatuses": [again]})
+        operator.reconciler.telemetry.tales[pod.uid] = told(opening("loading"), events.Load(seq=1, stage="layer 0"))
+        operator.reconciler.telemetry._of_key.clear()
+        await operator.run()
+        case = operator.reconciler._cases[KEY]
+        assert len(case.stages[pod.uid].said) == 1
+    assert sum(one["reason"] == "LoadStage" for one in cluster.events) == MAX_STAGES + 1
+
+
 # Refusals
 
 
@@ -199,13 +224,17 @@ def hour(cluster: FakeCluster) -> None:
         queue = Queue(Meter(), resync_s=600)
         cluster.on_change = lambda key: queue.add(key) if key == KEY else None
         async with reconciling(cluster) as operator:
-            await work(queue, operator.reconciler)
+            await work(queue, operator)
 
     virtual_time.run(scene())
 
 
-async def work(queue: Queue, reconciler: Reconciler) -> None:
-    task = asyncio.create_task(queue.run(reconciler.reconcile, 2))
+async def work(queue: Queue, operator: Reconciling) -> None:
+    async def look(key: Key) -> float | None:
+        operator.now = asyncio.get_running_loop().time()
+        return await operator.reconciler.reconcile(key)
+
+    task = asyncio.create_task(queue.run(look, 2))
     queue.add(KEY)
     await asyncio.sleep(3600)
     queue.close()
@@ -216,7 +245,7 @@ def test_a_spec_that_is_refused_is_not_tried_again_and_again() -> None:
     cluster = cluster_with()
     cluster.refusals["create", "Pod"] = INVALID
     hour(cluster)
-    assert 1 <= cluster.count("create", "Pod") <= 3
+    assert 1 <= cluster.count("create", "Pod") <= 8, "at a resync"
     assert cluster.count("status") == 1
 
 
@@ -234,6 +263,135 @@ def test_a_name_that_is_taken_is_looked_at_now_and_then() -> None:
     hour(cluster)
     assert 10 <= cluster.count("create", "Service") <= 300
     assert cluster.count("status") <= 3
+
+
+def stranger(kind: str, name: str) -> JSON:
+    return {"kind": kind, "metadata": {"name": name, "labels": {}}, "spec": {}}
+
+
+async def test_one_name_that_is_taken_costs_the_other_pods_nothing() -> None:
+    cluster = cluster_with(replicas=3)
+    cluster.put(stranger("Pod", "w-1"))
+    async with reconciling(cluster) as operator:
+        assert (await operator.refuse()).reason == "NameTaken"
+        assert (cluster.names("Service"), cluster.names("PodDisruptionBudget")) == (["w", "w-pods"], ["w"])
+        for name in ("w-0", "w-2"):
+            become(cluster, name, SERVING)
+        await operator.run()
+        for name in ("w-0", "w-2"):
+            assert PROTECT_ANNOTATIONS.keys().isdisjoint(cluster.get("Pod", name)["metadata"]["annotations"])
+        assert (operator.status.phase, operator.status.ready_replicas) == ("Degraded", 2)
+        assert operator.status.endpoint == "http://w.ns.svc:8080"
+
+
+async def test_there_is_no_endpoint_while_its_name_is_taken() -> None:
+    cluster = cluster_with()
+    cluster.put(stranger("Service", "w"))
+    async with reconciling(cluster) as operator:
+        await operator.refuse()
+        assert (operator.status.endpoint, cluster.names("Service"), cluster.names("Pod")) == (
+            "",
+            ["w", "w-pods"],
+            ["w-0"],
+        )
+        cluster.vanish("Service", "w")
+        operator.now += TAKEN_S
+        await operator.run()
+        assert operator.status.endpoint == "http://w.ns.svc:8080"
+
+
+async def test_a_name_that_is_taken_is_not_tried_at_every_event_of_a_pod_but_at_a_new_spec() -> None:
+    cluster = cluster_with(replicas=2)
+    cluster.put(stranger("Pod", "w-1"))
+    cluster.put(stranger("Service", "w-pods"))
+    async with reconciling(cluster) as operator:
+        await operator.refuse()
+        cluster.calls.clear()
+        again = await operator.run(12)
+        assert (cluster.count("create"), cluster.count("apply")) == (0, 0), (
+            "and nothing is raised, which would be logged"
+        )
+        assert again is not None
+        assert 25 < again < TAKEN_S
+        assert operator.condition("Stalled").reason == "NameTaken"
+        found = cluster.get("InferenceWorker", "w")
+        cluster.put(found | {"metadata": found["metadata"] | {"generation": 2}})
+        await operator.refuse()
+        assert (cluster.count("create", "Pod"), cluster.count("create", "Service")) == (1, 1)
+
+
+async def test_what_waits_for_its_time_does_not_wait_for_what_is_forbidden() -> None:
+    cluster = cluster_with(replicas=2)
+    async with reconciling(cluster) as operator:
+        await operator.run(2)
+        become(cluster, "w-0", FAILED)
+        cluster.vanish("Pod", "w-1")
+        for error in (QUOTA, INVALID):
+            cluster.refusals["create", "Pod"] = error
+            operator.later.after.clear()
+            assert await operator.refuse() is error
+            assert 9 < min(operator.later.after) <= 10, "then the failed pod is replaced"
+
+
+class Relays:
+    """Relays that answer only when all have been asked."""
+
+    def __init__(self, count: int) -> None:
+        self.all = asyncio.Barrier(count)
+        self.drains = 0
+
+    async def drain(self, _pod: Pod) -> DrainSeen:
+        await self.all.wait()
+        self.drains += 1
+        return DrainSeen(1, 0)
+
+
+async def test_relays_are_asked_all_at_once_and_after_the_status_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = cluster_with(replicas=13)
+    async with reconciling(cluster) as operator:
+        await operator.run()
+        for pod in cluster.pods(KEY):
+            become(cluster, pod.name, SERVING)
+        await operator.run()
+        cluster.put(resource(replicas=13, suspend=True))
+        relays = Relays(14)
+        monkeypatch.setattr(operator.reconciler.telemetry, "drain", relays.drain)
+        looking = asyncio.create_task(operator.run())
+        async with asyncio.timeout(10):
+            while relays.all.n_waiting < 13:
+                await asyncio.sleep(0)
+            assert (operator.status.phase, relays.drains) == ("Draining", 0)
+            await relays.all.wait()
+            assert await looking == 2, "and looked at again soon"
+        assert relays.drains == 13
+
+
+# What stands when
+
+
+async def test_a_pod_that_has_just_become_ready_is_told_loaded_first() -> None:
+    cluster = cluster_with()
+    async with reconciling(cluster) as operator:
+        await operator.run(2)
+        uid = cluster.pods(KEY)[0].uid
+        become(cluster, "w-0", LOADING)
+        await operator.run()
+        at_89 = told(opening("loading"), events.Load(seq=1, stage="warming up", percent=89), at=operator.now)
+        operator.reconciler.telemetry.tales[uid] = at_89
+        operator.now += 1
+        await operator.run()
+        assert row(operator.status) == ("Loading", "warming up 89%")
+        stood: list[tuple[str, str]] = []
+        cluster.on_change = lambda _: stood.append(row(operator.status))
+        become(cluster, "w-0", SERVING)
+        operator.reconciler.telemetry.tales[uid] = at_89
+        await operator.run()
+    assert ("Ready", "loaded") in stood
+    assert ("Ready", "warming up 89%") not in stood
+
+
+def row(status: Status) -> tuple[str, str]:
+    return status.phase or "", status.load.summary if status.load else ""
 
 
 # Not readable, or going

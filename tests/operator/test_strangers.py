@@ -7,6 +7,7 @@ import pytest
 
 from rhapsode_operator.errors import RetryableError
 from rhapsode_operator.kube import Kube, path_to
+from rhapsode_operator.weighing import TAKEN_S
 from support.api_server import ApiServer
 from support.documents import ROOT
 from support.fake_cluster import FakeCluster
@@ -33,6 +34,7 @@ async def test_an_object_of_others_is_told_of_and_not_touched() -> None:
             assert isinstance(error, RetryableError), "nobody tells when the name is free"
             assert cluster.get(kind, name) == theirs
             cluster.vanish(kind, name)
+            operator.now += TAKEN_S
             await operator.run(2)
             assert operator.condition("Stalled").status == "False"
 

@@ -44,12 +44,14 @@ class Later:
 
     def __init__(self) -> None:
         self.added: list[Key] = []
+        self.after: list[float] = []
+        """The seconds of each `add_after`."""
 
     def add(self, key: Key) -> None:
         self.added.append(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
-        pass
+        self.after.append(seconds)
 
 
 class Reconciling:
@@ -58,8 +60,9 @@ class Reconciling:
     def __init__(self, cluster: FakeCluster, api: Any = None) -> None:
         self.cluster, self.now, self.meter = cluster, 1000.0, Meter()
         self.poster = Poster(cluster, self.meter)
+        self.later = Later()
         ports = Ports(
-            cluster=api or cluster, store=cluster, line=Later(), meter=self.meter, poster=self.poster
+            cluster=api or cluster, store=cluster, line=self.later, meter=self.meter, poster=self.poster
         )  # fmt: skip
         self.reconciler = Reconciler(ports, IMAGES, "operator-0", clock=lambda: self.now)
 

@@ -106,6 +106,7 @@ def _status(state: str) -> JSON:
 
 
 SERVING = _status("serving")
+LOADING = _status("loading")
 """Of a pod, as its kubelet writes it."""
 MOMENT = "2026-11-21T10:00:00.000Z"
 
