@@ -12,7 +12,7 @@ def assert_told(cluster: Cluster, name: str, reason: str, *words: str, seconds: 
     """Wait until a resource tells of a trouble; check that it tells all that belongs to it, and return its Ready."""
     ready = cluster.wait_condition("Ready", reason, name, seconds)
     assert ready["status"] == "False"
-    for said in (*words, REASONS[reason].remedy):
+    for said in (*words, REASONS[reason].remedy.rstrip(".")):
         assert said in ready["message"], ready["message"]
     stalls = REASONS[reason].stalls
     stalled, busy = (cluster.condition(kind, name) for kind in ("Stalled", "Reconciling"))
