@@ -194,6 +194,25 @@ def test_an_xid_is_told_with_its_meaning_and_stays_in_the_frame() -> None:
     assert gauge.vram.gpus[0].xid == 79
 
 
+def test_an_xid_goes_from_the_frame_when_a_load_begins() -> None:
+    gauge = begun(ONE)
+    gauge.take(xid(45), 1.0)
+    gauge.forget_faults()
+    assert actions(gauge.take(reading(ONE), 2.0)) == ["vram"], "that is told at once"
+    assert gauge.vram.gpus[0].xid is None
+
+
+def test_an_xid_goes_from_the_frame_when_the_gpu_is_back_and_not_before() -> None:
+    gauge, lost = begun(ONE), reading(replace(ONE, trouble="GPU is lost"))
+    gauge.take(lost, 1.0)
+    gauge.take(replace(lost, xids=xid(79).xids), 2.0)
+    gauge.forget_faults()
+    gauge.take(lost, 3.0)
+    assert gauge.vram.gpus[0].xid == 79, "it says why"
+    gauge.take(reading(ONE), 4.0)
+    assert gauge.vram.gpus[0].xid is None
+
+
 def test_a_storm_of_one_xid_is_told_once_a_minute() -> None:
     gauge = begun(ONE)
     told = [one for at in range(100) for one in gauge.take(xid(48), SAME_XID_S / 50 * at)]

@@ -1,7 +1,9 @@
 """The worker process beside a driver that the test moves: what the relay, and whoever asks it, is told of the GPUs."""
 
 import contextlib
+import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,9 @@ def words_of(told: list[frames.WorkerFrame], action: str) -> str:
 
 def wait_vram(worker: Worker, wanted: Callable[[frames.Vram], bool]) -> frames.Vram:
     """Return the next vram frame that is as wanted."""
+    deadline = time.monotonic() + 20
     while not wanted(frame := worker.relay.wait(frames.Vram)):
-        pass
+        assert time.monotonic() < deadline, f"the last one is {frame}"
     return frame
 
 
@@ -87,6 +90,16 @@ def test_a_gpu_that_is_lost_and_comes_back_is_told_once_each(driver: FakeNvml, t
         told = worker.relay.until(frames.Narration, action="gpu_back")
         assert actions(told) == ["gpu_back"]
         assert wait_vram(worker, lambda vram: vram.gpus[1].healthy).gpus[1].temperature_c == 41
+
+
+def test_an_xid_is_in_the_frames_until_the_next_load(driver: FakeNvml, tmp_path: Path) -> None:
+    with beside(driver, tmp_path) as worker:
+        worker.ready()
+        driver.gpus[0].xid = 31
+        wait_vram(worker, lambda vram: vram.gpus[0].xid == 31)
+        os.kill(worker.engine_pid(), signal.SIGKILL)
+        worker.relay.wait(frames.State, phase="ready")
+        wait_vram(worker, lambda vram: vram.gpus[0].xid is None)
 
 
 def test_a_gpu_that_is_slowed_down_or_full_is_told(driver: FakeNvml, tmp_path: Path) -> None:

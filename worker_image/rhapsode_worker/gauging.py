@@ -51,6 +51,11 @@ class Gauge:
         self.vram = self._weigh([beyond_reach(gpu, _SILENT) for gpu in self.vram.gpus])
         return [narrate("device_silent", {"seconds": round(now - since, 1)}), *self._due(True, now)]
 
+    def forget_faults(self) -> None:
+        """A load begins: what went wrong before is history. The next reading tells."""
+        for judge in self._judges.values():
+            judge.forget_fault()
+
     def words(self) -> str:
         """Return what the ready line says of memory."""
         gpus = [gpu for gpu in self.vram.gpus if gpu.healthy]

@@ -67,12 +67,18 @@ class GpuJudge:
         meaning, remedy = (known.meaning, known.remedy) if known else (None, UNKNOWN_REMEDY)
         return [narrate(action, self._ids() | {"code": code, "meaning": meaning, "remedy": remedy})]
 
+    def forget_fault(self) -> None:
+        """Tell of the last Xid no more: it explains nothing that happens now. Of a GPU out of reach it still does."""
+        if self.reachable:
+            self._xid = None
+
     def _judge_reach(self, sight: Sight, now: float) -> list[Narration]:
         if sight.trouble and self._lost_at is None:
             self._lost_at = now
             return [narrate("gpu_lost", self._ids() | {"why": sight.trouble, "remedy": sight.remedy})]
         if not sight.trouble and self._lost_at is not None:
             seconds, self._lost_at = round(now - self._lost_at, 1), None
+            self.forget_fault()
             return [narrate("gpu_back", self._ids() | {"seconds": seconds})]
         return []
 

@@ -123,6 +123,7 @@ class Supervisor:
             attempt=attempt,
         )
         self._ready_at = None
+        self._devices.begin_load()
         self._engine = EngineProcess(plan, self._hear, self.settings.memory_events)
         watch = asyncio.create_task(watch_weights(self._engine, path, self.settings.model, self._voice))
         try:

@@ -51,6 +51,10 @@ class DeviceWatch:
         if not await self._wait_for_news(FIRST_S):
             self._fall_silent()
 
+    def begin_load(self) -> None:
+        """A load begins: faults of before are told no more."""
+        self._gauge.forget_faults()
+
     async def refresh(self) -> None:
         """Wait for a fresh sample, for a moment."""
         if self.sampler.alive:
