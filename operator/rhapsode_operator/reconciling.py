@@ -195,10 +195,15 @@ class Reconciler:
         raise for_the_queue(errors)
 
     def _is_listening(self, worker: Worker, case: Case, pods: Sequence[Pod], now: float) -> bool:
-        """Whether relays that told an operator before us have not answered us yet: what it wrote holds meanwhile."""
+        """Whether relays that told an operator before us have not answered us yet: what it wrote holds meanwhile.
+
+        A pod that serves is told of by Kubernetes; of it only the memory of its GPUs is the relay's to tell.
+        """
         if case.status is not None or not worker.status.conditions:
             return False
-        tales = (self.telemetry.tales.get(pod.uid) for pod in pods if not pod.deleting)
+        measured = worker.status.vram is not None and bool(worker.status.vram.gpus)
+        asked = [pod for pod in pods if not pod.deleting and (measured or not pod.ready)]
+        tales = (self.telemetry.tales.get(pod.uid) for pod in asked)
         return any(tale is not None and not tale.met and tale.since + UNREACHABLE_AFTER_S >= now for tale in tales)
 
     def _told(self, key: Key, case: Case) -> reporting.Told:
