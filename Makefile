@@ -7,10 +7,10 @@ PYTHON ?= $(shell sh scripts/find-python 2>/dev/null)
 QUESTION ?= Why is the sky blue? Answer in one sentence.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types generate bench lock
+.PHONY: help install demo test lint types generate bench bench-operator lock
 
 help: ## print this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv with everything in it, from pinned and hashed requirements
 
@@ -37,6 +37,9 @@ generate: $(STAMP) ## write again what is made from the code: docs/narration.md,
 
 bench: $(STAMP) ## measure speed and memory against the peers that are installed; prints the table
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-operator: $(STAMP) ## measure the operator on a real API server; prints the table
+	@KUBEBUILDER_ASSETS="$$(sh scripts/kubernetes-tools)" $(BIN)/python -m bench.operator $(ARGS)
 
 lock: $(STAMP) ## pin the requirement files again, from pyproject.toml
 	@sh scripts/lock $(BIN)/uv
