@@ -22,8 +22,12 @@ class Calls:
 
 async def settle() -> None:
     """Let connections that were closed go, TLS and all: this takes the loop some turns, and a test's loop ends."""
-    for _ in range(10):
-        await asyncio.sleep(0.001)
+    watched = asyncio.get_running_loop()._selector.get_map()  # type: ignore[attr-defined]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            while len(watched) > 1:  # the loop's own pipe stays
+                await asyncio.sleep(0.005)
+    await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager

@@ -21,6 +21,10 @@ _KEYED = re.compile(r"metadata\.(annotations|labels)\['(.+)'\]")
 _DATA = {"configMap": "configmaps", "secret": "secrets", "configMapKeyRef": "configmaps", "secretKeyRef": "secrets"}
 
 
+IDLE = ["python", "-c", "import signal; signal.pause()"]
+"""Stands for an image's own program, which is not here."""
+
+
 class Missing(Exception):
     """A ConfigMap, a Secret or a key of it is not there."""
 
@@ -71,7 +75,7 @@ class Room:
     def command(self, container: JSON, environ: Mapping[str, str]) -> list[str]:
         """Return what runs here: python is the one that runs the tests."""
         words = [*(container.get("command") or []), *(container.get("args") or [])]
-        words = [self.here(_expand(word, environ), container) for word in words]
+        words = [self.here(_expand(word, environ), container) for word in words] or IDLE
         return [sys.executable if words[0] in ("python", "python3") else words[0], *words[1:]]
 
     def here(self, value: str, container: JSON) -> str:

@@ -8,14 +8,21 @@ from support.operators import Cluster
 JSON = dict[str, Any]
 
 
+def _of(status: JSON, kind: str) -> JSON:
+    """Return a condition of one status: a second look may find a newer one."""
+    return next((one for one in status.get("conditions") or () if one["type"] == kind), {})
+
+
 def assert_told(cluster: Cluster, name: str, reason: str, *words: str, seconds: float = 60) -> JSON:
     """Wait until a resource tells of a trouble; check that it tells all that belongs to it, and return its Ready."""
-    ready = cluster.wait_condition("Ready", reason, name, seconds)
+    status = cluster.wait_status(
+        name, f"Ready is {reason}", lambda status: _of(status, "Ready").get("reason") == reason, seconds
+    )
+    ready, stalled, busy = (_of(status, kind) for kind in ("Ready", "Stalled", "Reconciling"))
     assert ready["status"] == "False"
     for said in (*words, REASONS[reason].remedy.rstrip(".")):
         assert said in ready["message"], ready["message"]
     stalls = REASONS[reason].stalls
-    stalled, busy = (cluster.condition(kind, name) for kind in ("Stalled", "Reconciling"))
     assert (stalled["status"] == "True", busy["status"] == "True") == (stalls, not stalls)
     if stalls:
         assert (stalled["reason"], stalled["message"]) == (reason, ready["message"])
