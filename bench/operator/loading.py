@@ -21,6 +21,7 @@ from rhapsode_contract.records import timestamp
 from rhapsode_operator.posting import Poster
 from rhapsode_operator.queueing import Key
 from rhapsode_operator.reconciling import Ports, Reconciler
+from rhapsode_operator.speaking import Speaker
 from rhapsode_operator.tales import Tale
 from support.reconcilers import IMAGES, KEY, Meter, become, cluster_with
 from support.snapshots import RAN, SERVING, conditions, container
@@ -94,8 +95,9 @@ class Simulation:
         self.cluster, self.line, self.meter, self.telemetry = cluster_with(), Moments(), Meter(), Deaf()
         poster = Poster(self.cluster, self.meter)
         ports = Ports(cluster=self.cluster, store=self.cluster, line=self.line, meter=self.meter, poster=poster)
-        self.reconciler = Reconciler(ports, IMAGES, "bench", 9101, clock=lambda: self.line.now)
+        self.reconciler = Reconciler(ports, IMAGES, "bench", clock=lambda: self.line.now)
         self.reconciler.telemetry = self.telemetry  # type: ignore[assignment]
+        self.reconciler._speaker = Speaker(self.telemetry, lambda: self.line.now)  # type: ignore[arg-type]  # noqa: SLF001 (they are deaf)
 
     async def run(self, seconds: int) -> Counter[str]:
         """Load, become ready, and stay so for a while; return the writes by manager."""

@@ -1,4 +1,4 @@
-"""Nodes without containers: `python -m bench.operator.nodes URL TOKEN CERTIFICATE PORT VRAM_S`.
+"""Nodes without containers: `python -m bench.operator.nodes URL TOKEN CERTIFICATE VRAM_S`.
 
 A scheduler and kubelets at their cheapest: each pod is bound, gets an address and one status, in which it is Ready
 (or loads, by its name). Its relay is one of `relays`. Commands come as JSON lines on standard input.
@@ -6,6 +6,7 @@ A scheduler and kubelets at their cheapest: each pod is bound, gets an address a
 
 import asyncio
 import itertools
+import os
 import sys
 from typing import Any
 
@@ -29,19 +30,21 @@ class Nodes:
     def __init__(self, api: Caller, relays: Relays) -> None:
         self._api, self._relays = api, relays
         self._numbers = itertools.count(1)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._known: set[str] = set()
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        async for change in self._api.watch(PODS):
-            uid = change.object.metadata.uid
-            if change.type == "ADDED" and uid not in self._tasks:
-                self._tasks[uid] = asyncio.create_task(self._start(change))
+        """Work until cancelled. What goes wrong with one pod ends all: a figure of fewer would be a lie."""
+        async with asyncio.TaskGroup() as tasks:
+            async for change in self._api.watch(PODS):
+                uid = change.object.metadata.uid
+                if change.type == "ADDED" and uid not in self._known:
+                    self._known.add(uid)
+                    tasks.create_task(self._start(change))
 
     async def _start(self, change: Change) -> None:
         name, number = change.object.metadata.name, next(self._numbers)
-        address = f"127.44.{number // 250}.{1 + number % 250}"
-        self._relays.pods[address] = name
+        address = f"127.{16 + os.getpid() % 200}.{number // 250}.{1 + number % 250}"
+        await self._relays.open_for(name, address)
         path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}"
         target = {"apiVersion": "v1", "kind": "Node", "name": f"node-{number % 100}"}
         binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
@@ -86,10 +89,10 @@ async def obey(relays: Relays) -> None:
             relays.say(command["say"], _events.decode(msgspec.json.encode(command["events"])))  # type: ignore[arg-type]
 
 
-async def main(url: str, token: str, certificate: str, port: str, vram_s: str) -> None:
+async def main(url: str, token: str, certificate: str, vram_s: str) -> None:
     relays = Relays(float(vram_s))
     async with Caller(url, token, certificate) as api, asyncio.TaskGroup() as tasks:
-        work = [tasks.create_task(relays.run(int(port))), tasks.create_task(Nodes(api, relays).run())]
+        work = [tasks.create_task(relays.run()), tasks.create_task(Nodes(api, relays).run())]
         await obey(relays)
         for task in work:
             task.cancel()

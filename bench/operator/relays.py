@@ -1,4 +1,4 @@
-"""A thousand relays in one process: one listener, an address of 127/8 for each pod. Run by `nodes`.
+"""A thousand relays in one process, each on an address of its own. Run by `nodes`.
 
 They speak as a real relay does on its admin port: `/v1/worker/stream` as chunked SSE, narration and drain. A stream
 gets a VRAM frame every few seconds, as of a worker with one GPU, and a heartbeat after 15 s of silence.
@@ -14,6 +14,7 @@ import msgspec
 from bench.operator.resources import LOADING
 from rhapsode_contract import events
 from rhapsode_contract.frames import Gpu
+from rhapsode_contract.names import DEFAULT_ADMIN_PORT
 from rhapsode_contract.records import timestamp
 
 HEARTBEAT = b": hb\n"
@@ -38,10 +39,14 @@ class Relays:
         self._vram_s = vram_s
         self._seq = 0
 
-    async def run(self, port: int) -> None:
-        """Listen on all addresses, and tell VRAM and heartbeats until cancelled."""
+    async def open_for(self, pod: str, address: str) -> None:
+        """Listen at the address of a pod."""
+        self.pods[address] = pod
         loop = asyncio.get_running_loop()
-        await loop.create_server(lambda: Connection(self), "0.0.0.0", port, backlog=4096)  # all of 127/8
+        await loop.create_server(lambda: Connection(self), address, DEFAULT_ADMIN_PORT)
+
+    async def run(self) -> None:
+        """Tell VRAM and heartbeats until cancelled."""
         turn = 0
         while True:
             await asyncio.sleep(TICK_S)

@@ -94,7 +94,6 @@ class Stage:
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
-        self.admin_port = free_port()
 
     def caller(self) -> Caller:
         return Caller(self._server.url, self._server.token, str(self._server.certificate))
@@ -117,11 +116,10 @@ class Stage:
             "RHAPSODE_NAMESPACE": NAMESPACE,
             "RHAPSODE_WATCH_NAMESPACES": NAMESPACE,
             "RHAPSODE_PORT": str(port),
-            "RHAPSODE_ADMIN_PORT": str(self.admin_port),
         }
         with (self._server.folder / "operator.log").open("ab") as log:
             began = time.perf_counter()
-            process = subprocess.Popen(COMMAND, env=os.environ | environ, stdout=log, stderr=log)
+            process = subprocess.Popen(COMMAND, cwd=ROOT, env=os.environ | environ, stdout=log, stderr=log)
         with _ending(process):
             yield Operator(process, port, began)
 
@@ -137,9 +135,9 @@ class Stage:
     def nodes(self, vram_s: float = 5.0) -> Iterator[Nodes]:
         """Run hollow nodes until the block ends."""
         server = self._server
-        given = (server.url, server.token, str(server.certificate), str(self.admin_port), str(vram_s))
+        given = (server.url, server.token, str(server.certificate), str(vram_s))
         command = [sys.executable, "-m", "bench.operator.nodes", *given]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         with _ending(process):
             yield Nodes(process)
 
