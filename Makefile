@@ -10,7 +10,7 @@ QUESTION ?= Why is the sky blue? Answer in one sentence.
 .PHONY: help install demo test lint types generate bench bench-operator lock
 
 help: ## print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv with everything in it, from pinned and hashed requirements
 
