@@ -74,8 +74,16 @@ class Elector:
         """Let another operator lead at once, if we do."""
         held, self._held = self._held, None
         if held is not None:
-            spec = held["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _moment()}
-            await self._tried(lambda: self._port.replace_lease(held | {"spec": spec}))
+            await self._tried(lambda: self._give(held))
+
+    async def _give(self, held: Lease) -> None:
+        """Give the Lease away. A renewal that we gave up while it was under way may have made a newer version."""
+        freed = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _moment()}
+        if await self._port.replace_lease(held | {"spec": held["spec"] | freed}) is not None:
+            return
+        found = await self._port.read_lease(self._namespace, self._name)
+        if found is not None and found["spec"].get("holderIdentity") == self._identity:
+            await self._port.replace_lease(found | {"spec": found["spec"] | freed})
 
     async def try_acquire(self) -> bool:
         """Look at the Lease once, and take it if it is free."""

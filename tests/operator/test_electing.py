@@ -145,6 +145,19 @@ def test_a_release_lets_the_other_lead_at_its_next_look() -> None:
     virtual_time.run(scene())
 
 
+def test_a_lease_is_released_although_a_renewal_that_was_given_up_got_through() -> None:
+    async def scene() -> None:
+        shelf = Shelf()
+        first = elector(shelf, "one")
+        await first.acquire()
+        assert shelf.lease is not None
+        shelf._keep(shelf.lease)
+        await first.release()
+        assert shelf.holder == ""
+
+    virtual_time.run(scene())
+
+
 @pytest.mark.parametrize("how", ["down", "hangs"])
 def test_an_outage_shorter_than_the_renewal_deadline_costs_nothing(how: str) -> None:
     async def scene() -> None:
