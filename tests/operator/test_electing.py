@@ -1,4 +1,4 @@
-"""Who leads: with a Lease in memory and clocks that differ, and with a real API server."""
+"""Who leads: with a Lease in memory, and clocks that differ."""
 
 import asyncio
 import copy
@@ -9,11 +9,8 @@ import pytest
 from rhapsode_operator import electing
 from rhapsode_operator.electing import Elector, Lease
 from rhapsode_operator.errors import CannotRun, RetryableError
-from rhapsode_operator.kube import Kube
 from rhapsode_operator.settings import OperatorSettings
 from support import virtual_time
-from support.api_server import ApiServer
-from support.kube import connected
 
 
 class Shelf:
@@ -257,51 +254,3 @@ def test_a_leader_whose_namespace_goes_away_ends_when_its_lease_does() -> None:
         assert "could not be renewed" in await asyncio.wait_for(first.keep(), 60)
 
     virtual_time.run(scene())
-
-
-# With a real API server
-
-
-async def test_a_namespace_that_is_not_there_is_told_instead_of_waiting_for_it(api_server: ApiServer) -> None:
-    async with connected(api_server) as kube:
-        with pytest.raises(CannotRun, match="The namespace nosuchns does not exist: set RHAPSODE_NAMESPACE"):
-            await asyncio.wait_for(_acquired(kube, "one", "nosuchns"), 20)
-
-
-async def _acquired(kube: Kube, identity: str, namespace: str, **changes: Any) -> Elector:
-    won = Elector(kube, settings_of(identity, namespace=namespace, retry_s=0.1, **changes))
-    await asyncio.wait_for(won.acquire(), 30)
-    return won
-
-
-async def test_a_real_lease_is_created_renewed_released_and_taken(api_server: ApiServer, namespace: str) -> None:
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/rhapsode-operator"
-    async with connected(api_server) as kube:
-        first = await _acquired(kube, "one", namespace)
-        before = api_server.get(path)["spec"]
-        assert await first.try_renew()
-        after = api_server.get(path)["spec"]
-        assert after["renewTime"] > before["renewTime"]
-        assert (after["holderIdentity"], after["leaseDurationSeconds"]) == ("one", 15)
-        await first.release()
-        second = await _acquired(kube, "two", namespace)
-        spec = api_server.get(path)["spec"]
-        assert second.leading
-        assert (spec["holderIdentity"], spec["leaseTransitions"]) == ("two", 1)
-
-
-async def test_two_that_reach_for_a_real_lease_agree_on_one(api_server: ApiServer, namespace: str) -> None:
-    async with connected(api_server) as kube:
-        for round_ in range(10):
-            both = [
-                Elector(kube, settings_of(who, namespace=namespace, lease_name=f"lease-{round_}"))
-                for who in ("one", "two", "three")
-            ]
-            assert sum(await asyncio.gather(*(each.try_acquire() for each in both))) == 1
-
-
-async def test_a_dead_leaders_real_lease_is_taken_when_it_ends(api_server: ApiServer, namespace: str) -> None:
-    async with connected(api_server) as kube:
-        await _acquired(kube, "dead", namespace, lease_s=1.0, renew_s=0.5)
-        second = await _acquired(kube, "two", namespace, lease_s=1.0, renew_s=0.5)
-        assert second.leading
