@@ -191,6 +191,14 @@ class Hearing:
             self._house.worker.tell(narration)
             self._house.log_lifecycle(narration)
 
+    def prepare(self, load: frames.Load) -> bool:
+        """Tell how far the model's fetching is, if no worker is here to tell; return whether it was."""
+        if self._house.port is not None:
+            return False
+        load.stage = clean(load.stage)
+        self._house.worker.loading(load)
+        return True
+
     def report_bad_line(self, why: str) -> None:
         """Narrate that a line could not be read."""
         self._house.log_lifecycle(self._house.worker.say("bad_lines", why=why))

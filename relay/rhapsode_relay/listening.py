@@ -1,7 +1,8 @@
 """The worker socket: who connects, and what their lines mean. Called by `__main__`.
 
 Every connection begins as a narrator's. The one that says `hello`, while no other has, becomes the worker's:
-only its frames can touch a job or the worker's state. A line that cannot be read is skipped, counted and
+only its frames can touch a job or the worker's state, but for how far the model's loading is: as long as no worker
+is here, who fetches the model may tell that. A line that cannot be read is skipped, counted and
 narrated (once a connection); the next good line is heard.
 """
 
@@ -176,6 +177,8 @@ class Connection(asyncio.Protocol):
                 self._meet(cast("frames.Hello", _worker_lines.decode(line)))
             case "narration" | "data":
                 self._hear_note(_notes.decode(line))
+            case "load":
+                self._hear_load(cast("frames.Load", _worker_lines.decode(line)))
             case kind:
                 self._count_bad(f"{clip(kind)!r} before hello; without one you may only narrate")
 
@@ -192,6 +195,13 @@ class Connection(asyncio.Protocol):
             self._room.hearing.note(note)
         else:
             self._room.notes_dropped += 1
+
+    def _hear_load(self, load: frames.Load) -> None:
+        """Hear how far whoever prepares the model is: before the worker, nobody else can tell."""
+        if not self._notes.take(time.monotonic()):
+            self._room.notes_dropped += 1
+        elif not self._room.hearing.prepare(load):
+            self._count_bad("'load' from another than the worker")
 
     def _count_bad(self, why: str) -> None:
         self._room.bad_lines += 1

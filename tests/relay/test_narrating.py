@@ -97,3 +97,17 @@ def test_a_narration_with_a_job_id_reaches_no_job(relay: Relay, worker: FakeWork
         worker.finish(job, 0)
         stream.rest()
     assert b"psst" not in stream.raw
+
+
+def test_who_fetches_the_model_tells_how_far_it_is_until_the_worker_comes(relay: Relay) -> None:
+    with Stream(relay.port, "/v1/worker/stream") as stream:
+        stream.next("worker")
+        shout(relay.socket, b'{"type":"load","stage":"fetching\\u001b[2J","percent":42.5,"eta_s":7}\n')
+        event = stream.next("load").data
+        assert (event["stage"], event["percent"], event["eta_s"]) == ("fetching [2J", 42.5, 7)
+    assert relay.get("/v1/worker").json()["load"]["percent"] == 42.5
+    with FakeWorker(relay.socket):
+        wait_until(lambda: relay.get("/v1/worker").json()["phase"] == "ready", "the worker is here")
+        shout(relay.socket, b'{"type":"load","stage":"forged"}\n')
+        wait_until(lambda: relay.metric("rhapsode_socket_bad_lines_total") == 1, "the line is counted")
+    assert "load" not in relay.get("/v1/worker").json()
