@@ -1,5 +1,5 @@
 """The narration catalogue: every action that Rhapsode itself narrates, with its words. One table
-(what GPUs do is in `gpu_entries.py`).
+(what becomes of models is in `model_entries.py`, what GPUs do in `gpu_entries.py`).
 
 Rules of the words: what is happening, with its size; one idea a line, at most 100 characters; a failure names
 its remedy; a number is measured or absent. `cute` says the same fact warmly, `story` in the third person.
@@ -15,6 +15,7 @@ from rhapsode_contract.entries import tell_of_life as _life
 from rhapsode_contract.entries import tell_of_request as _request
 from rhapsode_contract.frames import Narration
 from rhapsode_contract.gpu_entries import GPU_ENTRIES
+from rhapsode_contract.model_entries import MODEL_ENTRIES
 from rhapsode_contract.wording import clean, fill
 
 __all__ = ["CATALOGUE", "Entry", "narrate"]
@@ -62,29 +63,6 @@ _LIFECYCLE = (
     _life(
         "device_error", "gpu", "VRAM unknown: NVML says {why}. Check the driver with nvidia-smi",
         level="warn",
-    ),
-    _life(
-        "model_resolve", "fetcher", "Resolved {source}: {files} file{files:s}, {bytes_total:size}",
-        "Found the address of {model} 📍",
-        "It learned where {model} lives: {bytes_total:size} in {files} file{files:s}.",
-        target="model",
-    ),
-    _life(
-        "model_fetch", "fetcher",
-        "Fetching {model}: {bytes_done:size} of {bytes_total:size} ({fraction:percent}"
-        "[, {bytes_per_s:size}/s][, about {eta_s:span} left])",
-        "{fraction:percent} of {model} has come home 📦", "{fraction:percent} of {model} had come home.",
-        target="model",
-    ),
-    _life(
-        "model_verify", "fetcher", "Verified {model} (sha256 {sha256}…)",
-        "Every byte is who it says it is 🔍", "Every byte of {model} proved to be who it said it was.",
-        target="model",
-    ),
-    _life(
-        "model_cached", "fetcher", "{model} is in the cache ({bytes_total:size}), nothing to fetch",
-        "{model} was home all along 🛋️", "{model} had been at home all along.",
-        target="model",
     ),
     _life(
         "engine_import", "engine", "Importing {engine}",
@@ -233,5 +211,5 @@ _REQUEST = (
 )  # fmt: skip
 
 CATALOGUE: Mapping[str, Entry] = {
-    entry.action: entry for entry in (*_LIFECYCLE, *GPU_ENTRIES, *CLUSTER_ENTRIES, *_REQUEST)
+    entry.action: entry for entry in (*_LIFECYCLE, *MODEL_ENTRIES, *GPU_ENTRIES, *CLUSTER_ENTRIES, *_REQUEST)
 }

@@ -77,6 +77,15 @@ _FAILURES = (
         "Set spec.image.worker or spec.engine.name.", stalls=True,
     ),
     Reason("ModelLoadFailed", "the engine cannot load the model", "The message has the engine's words.", stalls=True),
+    Reason(
+        "ModelGated", "the hub gives the model only to those it knows",
+        "Accept the model's terms at the hub, and name the Secret of a token that may read it in"
+        " spec.model.tokenSecretRef.", stalls=True,
+    ),
+    Reason(
+        "CacheFull", "the cache has no room for the model",
+        "Make room in the cache, or name a larger one in spec.cache.", stalls=True,
+    ),
     Reason("FetchFailed", "the model could not be fetched", "Check the network and the room in the cache."),
     Reason("EngineCrash", "the engine ended by itself, again and again", "Look at the worker's log.", stalls=True),
     Reason("WorkerCrash", "the worker's container ended by itself", "Look at the worker's log."),

@@ -38,12 +38,15 @@ class ResourceNeeds(Struct, kw_only=True, frozen=True):
 
 
 class ContainerResources(Struct, kw_only=True, frozen=True):
-    """CPU and memory of the two containers."""
+    """CPU and memory of the containers."""
 
     relay: Annotated[ResourceNeeds, Meta(description="Of the relay.")] = ResourceNeeds(
         requests={"cpu": "100m", "memory": "96Mi"}, limits={"memory": "512Mi"}
     )
     worker: Annotated[ResourceNeeds, Meta(description="Of the worker.")] = ResourceNeeds()
+    model: Annotated[ResourceNeeds, Meta(description="Of the init container that fetches an hf:// model.")] = (
+        ResourceNeeds(requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "512Mi"})
+    )
 
 
 class CacheSpec(Struct, kw_only=True, rename="camel", frozen=True):
@@ -111,6 +114,23 @@ class SecretRef(Struct, kw_only=True, frozen=True):
     """A Secret of the same namespace."""
 
     name: Annotated[str, Meta(pattern=_NAME, max_length=253, description="Its name.", extra={"rule": _NAME_RULE})]
+
+
+class SecretKeyRef(Struct, kw_only=True, frozen=True):
+    """A value of a Secret of the same namespace."""
+
+    name: Annotated[
+        str, Meta(pattern=_NAME, max_length=253, description="Name of the Secret.", extra={"rule": _NAME_RULE})
+    ]
+    key: Annotated[
+        str,
+        Meta(
+            pattern=r"^[-._a-zA-Z0-9]+$",
+            max_length=253,
+            description="Which of its values.",
+            extra={"rule": "letters, digits, '-', '_' and '.'"},
+        ),
+    ] = "token"
 
 
 class AuthSpec(Struct, kw_only=True, rename="camel", frozen=True):

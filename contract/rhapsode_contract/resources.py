@@ -17,6 +17,7 @@ from rhapsode_contract.placement import (
     LoadSpec,
     PodTemplate,
     RolloutSpec,
+    SecretKeyRef,
 )
 from rhapsode_contract.requests import OnDisconnect, Style
 from rhapsode_contract.sources import SOURCE_FORMS, SOURCE_PATTERN, parse_source
@@ -49,6 +50,12 @@ class ModelSpec(Struct, kw_only=True, rename="camel", frozen=True):
         ]
         | None
     ) = None
+    token_secret_ref: Annotated[
+        SecretKeyRef | None,
+        Meta(
+            description="Token of the hub, for an hf:// model that is private or gated; on a laptop it is HF_TOKEN."
+        ),
+    ] = None
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from rhapsode_contract.wording import UNITS, clean, fields_of, fill
 
 SAMPLE: dict[str, Any] = {
     "model": "smollm2", "worker": "smollm-0", "engine": "OpenVINO", "source": "builtin://smollm2-135m", "files": 1,
-    "bytes_done": 31e6, "total_bytes": 150 * 2**30, "bytes_total": 98_362_432, "fraction": 0.44, "bytes_per_s": 12e6, "eta_s": 4.2, "sha256": "b179",
+    "bytes_done": 31e6, "total_bytes": 150 * 2**30, "bytes_total": 98_362_432, "fraction": 0.44, "bytes_per_s": 12e6, "eta_s": 4.2, "commit": "31b70e2e869a", "sha256": "b179",
     "count": 2, "name": "NVIDIA H200", "driver": "580.126", "cores": 16, "why": "no such file", "elapsed_s": 43.0,
     "usual_s": 41.0, "device": "CPU", "tokens": 1234, "done": 3, "total": 11, "ms": 43.21, "stage": "loading weights",
     "doing": "compiling", "seconds": 8.2, "slots": 8, "context_tokens": 2048, "vram": "3.1 of 141 GiB VRAM in use",

@@ -90,6 +90,13 @@ BAD: list[tuple[str, Any, str]] = [
         "lots",
         'spec.resources.worker.limits.cpu: expected a quantity such as 500m or 16Gi, got "lots"',
     ),
+    ("spec.model.tokenSecretRef", {}, "spec.model.tokenSecretRef.name: required"),
+    ("spec.model.tokenSecretRef", {"name": "No"}, "spec.model.tokenSecretRef.name: expected a Kubernetes name"),
+    (
+        "spec.model.tokenSecretRef",
+        {"name": "hub", "key": "a/b"},
+        "spec.model.tokenSecretRef.key: expected letters, digits, '-', '_' and '.', got \"a/b\"",
+    ),
     ("spec.resources.engine", {}, "spec.resources.engine: unknown field"),
     ("spec.cache", {}, f"spec.cache: {EITHER}"),
     ("spec.cache", {"claim": "a", "size": "1Gi"}, f"spec.cache: {EITHER}"),
