@@ -3,9 +3,17 @@
 Names follow controller-runtime where it has one for the same thing, so that existing dashboards fit.
 """
 
+from collections.abc import Iterator, Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from rhapsode_contract.statuses import Condition, ConditionType
+from rhapsode_operator.queueing import Key
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+_TOLD: tuple[ConditionType, ...] = ("Ready", "ModelLoaded", "Stalled", "VRAMPressure")
 
 
 class Metrics:
@@ -50,6 +58,8 @@ class Metrics:
         self._events = Counter("rhapsode_events_posted", "Events, by result.", ["result"], registry=registry)
         self.streams = Gauge("rhapsode_telemetry_streams", "Relays that are listened to.", registry=registry)
         """Whoever listens gives it a function."""
+        self._conditions = _Conditions()
+        registry.register(self._conditions)
 
     def page(self) -> bytes:
         """Return all of it as Prometheus reads it."""
@@ -91,3 +101,32 @@ class Metrics:
         self._workers.clear()
         for phase, count in counts.items():
             self._workers.labels(phase).set(count)
+
+    def worker_conditions(self, key: Key, conditions: Sequence[Condition]) -> None:
+        """Say what holds of a resource; none when it is no more."""
+        self._conditions.note(key, conditions)
+
+
+class _Conditions(Collector):
+    """What holds of each resource, read when asked for: a reason that changes leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self._told: dict[Key, list[tuple[str, str, bool]]] = {}
+
+    def note(self, key: Key, conditions: Sequence[Condition]) -> None:
+        if not conditions:
+            self._told.pop(key, None)
+            return
+        known = [one for one in conditions if one.type in _TOLD and one.status != "Unknown"]
+        self._told[key] = [(one.type, one.reason, one.status == "True") for one in known]
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "rhapsode_worker_condition",
+            "1 if a condition of an InferenceWorker is True, 0 if it is False; Unknown is not told.",
+            labels=["namespace", "worker", "condition", "reason"],
+        )
+        for (namespace, name), conditions in self._told.items():
+            for kind, reason, holds in conditions:
+                family.add_metric([namespace, name, kind, reason], holds)
+        yield family

@@ -1,7 +1,7 @@
 """Write statuses: the operator's part when it changes, telemetry's part under its budget. Called by `reconciling`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -9,7 +9,7 @@ import msgspec
 from rhapsode_contract.conditions import REASONS
 from rhapsode_contract.names import API_VERSION, KIND
 from rhapsode_contract.records import timestamp
-from rhapsode_contract.statuses import Status
+from rhapsode_contract.statuses import Condition, Status
 from rhapsode_operator import budgeting, reporting
 from rhapsode_operator.acting import MANAGER, key_of
 from rhapsode_operator.announcing import announce, event_body
@@ -32,10 +32,11 @@ class StatusCluster(Protocol):
 
 
 class StatusMeter(Protocol):
-    """Counts status writes and phases."""
+    """Counts status writes, phases and what holds."""
 
     def status_written(self, manager: str) -> None: ...
     def workers_by_phase(self, counts: dict[str, int]) -> None: ...
+    def worker_conditions(self, key: Key, conditions: Sequence[Condition]) -> None: ...
 
 
 class Scribe:
@@ -53,6 +54,7 @@ class Scribe:
     def forget(self, key: Key) -> None:
         """A resource is no more."""
         self._phases.forget(key)
+        self._meter.worker_conditions(key, ())
         self._replaced.pop(key, None)
 
     async def write(self, worker: Worker, case: Case, status: Status) -> None:
@@ -60,6 +62,7 @@ class Scribe:
         now = self._clock()
         old = case.latest_status(worker, now)
         self._phases.note(key_of(worker), status.phase or "Pending")
+        self._meter.worker_conditions(key_of(worker), status.conditions)
         if _main_part(old) == _main_part(status):
             return
         for said in announce(old, status):

@@ -1,8 +1,36 @@
 """Plain counters of one relay; `metrics` shows them. Integers, because a library's counter costs a lock a token."""
 
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from rhapsode_relay.jobs import Job
+
+FIRST_TOKEN_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+"""Bounds of the times to the first token; a client of a cold start waits for minutes."""
+
+
+@dataclass
+class Spread:
+    """How values are spread over buckets, for a histogram."""
+
+    bounds: tuple[float, ...]
+    total: float = 0.0
+    counts: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> Iterator[tuple[str, float]]:
+        """Yield each bound with how many values are not above it."""
+        below = 0
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            below += count
+            yield bound, below
 
 
 @dataclass
@@ -18,12 +46,16 @@ class Counts:
     """Tokens of ended jobs."""
     narrations: int = 0
     narrations_dropped: int = 0
+    first_token: Spread = field(default_factory=lambda: Spread(FIRST_TOKEN_S))
+    """Seconds from acceptance to the first token, of jobs that ended."""
     replays: dict[str, int] = field(default_factory=dict)
     """Streams opened, by how they began: live, replay or snapshot."""
 
     def ended(self, job: Job) -> None:
         self.jobs_ended[job.status] = self.jobs_ended.get(job.status, 0) + 1
         self.tokens += job.tokens
+        if job.first_token_at is not None:
+            self.first_token.add(job.first_token_at - job.accepted_at)
 
     def narration(self, *, told: bool) -> None:
         if told:

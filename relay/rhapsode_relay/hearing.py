@@ -171,7 +171,7 @@ class Hearing:
             self._house.worker.tell(narration)
             if not narration.ts:
                 self._house.tell_waiting(narration)
-        elif job := self._house.jobs.get(narration.job_id):
+        elif (job := self._house.jobs.get(narration.job_id)) and job.wants(narration):
             self._house.counts.narration(told=job.tell(narration))
 
     def _give(self, frame: frames.Data) -> None:

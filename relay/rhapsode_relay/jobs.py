@@ -114,10 +114,14 @@ class Job:
             )
         return None
 
+    def wants(self, narration: frames.Narration) -> bool:
+        """Whether the readers asked for narration of this level."""
+        return not self.over and _RANK[narration.level] >= _RANK[self.terms.level]
+
     def tell(self, narration: frames.Narration) -> bool:
         """Add a narration, if its readers want it and the rate allows; return whether it was added."""
         now = time.monotonic()
-        if self.over or _RANK[narration.level] < _RANK[self.terms.level]:
+        if not self.wants(narration):
             return False
         if not self._budget.take(now) and narration.level not in ("warn", "error"):
             return False

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from rhapsode_relay.conducting import Conductor
@@ -21,6 +21,7 @@ class RelayCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._gauges()
         yield from self._counters()
+        yield from self._load()
         yield from self._vram()
 
     def _gauges(self) -> Iterator[Metric]:
@@ -59,6 +60,24 @@ class RelayCollector(Collector):
         yield _labelled(
             "rhapsode_relay_streams_opened", "Streams opened, by how they began.", "began", counts.replays
         )
+
+        first = counts.first_token
+        yield HistogramMetricFamily(
+            "rhapsode_time_to_first_token_seconds",
+            "From acceptance to the first token, of jobs that ended.",
+            buckets=list(first.buckets()),
+            sum_value=first.total,
+        )
+
+    def _load(self) -> Iterator[Metric]:
+        worker = self._house.worker
+        phase = GaugeMetricFamily("rhapsode_worker_phase", "1 for the phase that the worker is in.", labels=["phase"])
+        phase.add_metric([worker.phase], 1)
+        yield phase
+        percent = GaugeMetricFamily("rhapsode_load_percent", "How much of a load's stage is done.", labels=["stage"])
+        if worker.load is not None and worker.load.percent is not None:
+            percent.add_metric([worker.load.stage], worker.load.percent)
+        yield percent
 
     def _vram(self) -> Iterator[Metric]:
         vram = self._house.worker.vram

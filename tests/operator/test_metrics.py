@@ -1,7 +1,8 @@
 """What the page of metrics says."""
 
-from typing import cast
+from typing import Literal, cast
 
+from rhapsode_contract.statuses import Condition, ConditionType
 from rhapsode_operator.assembling import Assembly
 from rhapsode_operator.kube import Kube
 from rhapsode_operator.metrics import Metrics
@@ -38,3 +39,23 @@ def test_events_are_counted_by_what_became_of_them() -> None:
     metrics = Metrics()
     metrics.event_posted("refused")
     assert 'rhapsode_events_posted_total{result="refused"} 1.0' in page(metrics)
+
+
+def test_what_holds_of_a_resource_is_told_until_it_is_gone() -> None:
+    metrics, key = Metrics(), ("ns", "w")
+    metrics.worker_conditions(
+        key, [condition("Ready", "False", "Loading"), condition("VRAMPressure", "Unknown", "?")]
+    )
+    metrics.worker_conditions(key, [condition("Ready", "True", "AllReplicasReady")])
+    metrics.worker_conditions(("ns", "v"), [condition("Stalled", "True", "ImagePull")])
+    assert [line for line in page(metrics) if line.startswith("rhapsode_worker_condition")] == [
+        'rhapsode_worker_condition{condition="Ready",namespace="ns",reason="AllReplicasReady",worker="w"} 1.0',
+        'rhapsode_worker_condition{condition="Stalled",namespace="ns",reason="ImagePull",worker="v"} 1.0',
+    ]
+    for gone in (key, key, ("ns", "v")):
+        metrics.worker_conditions(gone, ())
+    assert not [line for line in page(metrics) if line.startswith("rhapsode_worker_condition")]
+
+
+def condition(kind: ConditionType, status: Literal["True", "False", "Unknown"], reason: str) -> Condition:
+    return Condition(type=kind, status=status, reason=reason)

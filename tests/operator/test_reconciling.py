@@ -31,6 +31,7 @@ async def test_a_resource_becomes_pods_services_a_budget_and_a_status() -> None:
         await operator.run()
         assert (operator.status.phase, operator.status.ready_replicas) == ("Ready", 2)
         assert operator.meter.phases == {"Ready": 1}
+        assert operator.meter.conditions[KEY]["Ready"] == "AllReplicasReady"
     assert operator.reasons() == ["Normal AllReplicasReady"]
 
 

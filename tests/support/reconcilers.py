@@ -1,7 +1,7 @@
 """A reconciler over a fake cluster, with a clock that the test turns. No relay ever answers."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from rhapsode_contract.statuses import Condition, Status
@@ -25,12 +25,16 @@ class Meter:
     def __init__(self) -> None:
         self.written: list[str] = []
         self.phases: dict[str, int] = {}
+        self.conditions: dict[Key, dict[str, str]] = {}
 
     def status_written(self, manager: str) -> None:
         self.written.append(manager)
 
     def workers_by_phase(self, counts: dict[str, int]) -> None:
         self.phases = counts
+
+    def worker_conditions(self, key: Key, conditions: Sequence[Condition]) -> None:
+        self.conditions[key] = {one.type: one.reason for one in conditions}
 
     def event_posted(self, result: str) -> None: ...
     def added(self) -> None: ...
