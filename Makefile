@@ -7,7 +7,7 @@ PYTHON ?= $(shell sh scripts/find-python 2>/dev/null)
 QUESTION ?= Why is the sky blue? Answer in one sentence.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types generate bench bench-operator lock
+.PHONY: help install demo test lint types generate bench bench-operator lock images e2e
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ bench: $(STAMP) ## measure speed and memory against the peers that are installed
 
 bench-operator: $(STAMP) ## measure the operator on a real API server; prints the table
 	@KUBEBUILDER_ASSETS="$$(sh scripts/kubernetes-tools)" $(BIN)/python -m bench.operator $(ARGS)
+
+images: ## build the container images, TAG=... or the project's version; prints their sizes
+	@sh scripts/build-images $(TAG)
+
+e2e: $(STAMP) ## run the end-to-end scenarios on a kind cluster that it makes: all, or ARGS=e2e/rollout
+	@sh scripts/e2e $(BIN)/python $(ARGS)
 
 lock: $(STAMP) ## pin the requirement files again, from pyproject.toml
 	@sh scripts/lock $(BIN)/uv

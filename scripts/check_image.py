@@ -1,7 +1,8 @@
 """Check, while an image is built, that it holds its own packages and the contract, and whether they can be imported.
 
 Called by the Dockerfiles: `python check_image.py PACKAGE … [--but MODULE_PREFIX …]`. Prints the modules that it
-imported, or exits with a message that names what is too much or missing. `--but` names engines whose packages are not in this image.
+imported, or exits with a message that names what is too much or missing. `--but` names engines whose
+packages are not in this image.
 """
 
 import argparse
