@@ -1,0 +1,99 @@
+"""The cluster under test, by kubectl: what a person types is what a scenario does."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+Body = dict[str, Any]
+
+WORKER_LABEL = "rhapsode.dev/worker"
+LOOK_S = 0.25
+
+
+class Cluster:
+    """One kind cluster. Everything that it does has a deadline."""
+
+    def __init__(self, name: str, tag: str) -> None:
+        self.name = name
+        self.tag = tag
+        self.node = f"{name}-control-plane"
+
+    def kubectl(self, *args: str, stdin: str | None = None, timeout: float = 90) -> str:
+        """Return what kubectl says. AssertionError with its words if it fails."""
+        done = subprocess.run(
+            ["kubectl", *args], input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        assert done.returncode == 0, f"kubectl {' '.join(args)}: {done.stderr or done.stdout}"
+        return done.stdout
+
+    def tried(self, *args: str, timeout: float = 90) -> tuple[int, str]:
+        """Return kubectl's exit status and all its words."""
+        done = subprocess.run(["kubectl", *args], capture_output=True, text=True, timeout=timeout, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def on_node(self, *args: str, timeout: float = 60) -> str:
+        """Return what a program on the node says."""
+        done = subprocess.run(
+            ["docker", "exec", self.node, *args], capture_output=True, text=True, timeout=timeout, check=False
+        )
+        assert done.returncode == 0, f"{' '.join(args)}: {done.stderr or done.stdout}"
+        return done.stdout
+
+    def apply(self, body: Body, namespace: str) -> None:
+        self.kubectl("apply", "-n", namespace, "-f", "-", stdin=yaml.safe_dump(body))
+
+    def get(self, kind: str, name: str, namespace: str) -> Body:
+        """Return an object, or {} if there is none."""
+        text = self.kubectl("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
+        return json.loads(text) if text.strip() else {}
+
+    def all(self, kind: str, namespace: str, selector: str = "") -> list[Body]:
+        args = ["get", kind, "-n", namespace, "-o", "json"] + (["-l", selector] if selector else [])
+        return list(json.loads(self.kubectl(*args))["items"])
+
+    def pods(self, worker: str, namespace: str) -> list[Body]:
+        return self.all("pods", namespace, f"{WORKER_LABEL}={worker}")
+
+    def delete(self, kind: str, name: str, namespace: str, *, wait: bool = True) -> None:
+        self.kubectl("delete", kind, name, "-n", namespace, f"--wait={str(wait).lower()}", "--ignore-not-found")
+
+    def kill(self, pod: str, container: str, namespace: str) -> None:
+        """Kill a container's process from outside, as the kernel would."""
+        status = self.get("pod", pod, namespace)["status"]
+        every = status.get("containerStatuses", []) + status.get("initContainerStatuses", [])
+        (found,) = (one["containerID"] for one in every if one["name"] == container)
+        self.on_node("ctr", "-n", "k8s.io", "task", "kill", "-s", "SIGKILL", found.removeprefix("containerd://"))
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    """Return the first true value of a condition; fail with `what` when it does not come in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain until {what}"
+        time.sleep(LOOK_S)
+    return value
+
+
+def condition_of(body: Body, kind: str) -> Body:
+    """Return a condition of an object, or {}."""
+    found = (one for one in body.get("status", {}).get("conditions", []) if one["type"] == kind)
+    return next(found, {})
+
+
+def the_cluster() -> Cluster:
+    """Return the cluster that `scripts/e2e` made; refuse any other that kubectl may point to."""
+    name = os.environ.get("RHAPSODE_E2E_CLUSTER", "")
+    context = subprocess.run(
+        ["kubectl", "config", "current-context"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    if not name or context != f"kind-{name}":
+        raise SystemExit(
+            f"e2e: kubectl points to {context or 'nothing'!r}, expected 'kind-{name or 'NAME'}': run 'make e2e', which"
+            " makes a cluster of its own; scenarios delete things and must not meet another one."
+        )
+    return Cluster(name, os.environ["RHAPSODE_E2E_TAG"])
