@@ -1,4 +1,5 @@
-"""Write what is made from the code: `docs/narration.md`, `docs/inferenceworker.md`, `crds/` and `deploy/role.yaml`.
+"""Write what is made from the code: `docs/narration.md`, `docs/inferenceworker.md`, `crds/`, `deploy/role.yaml`, and
+of the chart: its values, their schema and table, the CRD, the operator's rules and the dashboard.
 
 Run by `make generate`; `.ci/run` fails when the result differs from what is committed.
 """
@@ -11,12 +12,15 @@ import yaml
 
 from rhapsode_contract.catalogue import CATALOGUE, Entry
 from rhapsode_contract.schemas import custom_resource_definition
-from rhapsode_operator.permissions import role_yaml
+from rhapsode_operator.permissions import LEAD, WORK, role_yaml, rules_yaml
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from scripts.chart_pages import readme, values_schema, values_yaml
+from scripts.dashboard import dashboard_json
 from scripts.resource_page import resource_page
 
 ROOT = Path(__file__).parent.parent
+CHART = ROOT / "charts/rhapsode"
 MADE = "<!-- Made by `make generate`; edit the code that it names, not this page. -->\n"
 
 NARRATION_HEAD = f"""{MADE}
@@ -66,8 +70,20 @@ def main() -> None:
     """Write the pages."""
     (ROOT / "docs/narration.md").write_text(narration_page())
     (ROOT / "docs/inferenceworker.md").write_text(MADE + resource_page())
-    (ROOT / "crds/inferenceworkers.rhapsode.dev.yaml").write_text(_yaml(CRD_HEAD, custom_resource_definition()))
+    crd = _yaml(CRD_HEAD, custom_resource_definition())
+    (ROOT / "crds/inferenceworkers.rhapsode.dev.yaml").write_text(crd)
     (ROOT / "deploy/role.yaml").write_text(role_yaml())
+    _write_chart(crd)
+
+
+def _write_chart(crd: str) -> None:
+    (CHART / "values.yaml").write_text(values_yaml())
+    (CHART / "values.schema.json").write_text(values_schema())
+    (CHART / "README.md").write_text(readme((CHART / "README.md").read_text()))
+    (CHART / "files/inferenceworkers.rhapsode.dev.yaml").write_text(crd)
+    (CHART / "files/rules.work.yaml").write_text(rules_yaml(WORK))
+    (CHART / "files/rules.lead.yaml").write_text(rules_yaml(LEAD))
+    (CHART / "files/dashboard.json").write_text(dashboard_json())
 
 
 if __name__ == "__main__":

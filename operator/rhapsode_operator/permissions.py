@@ -1,7 +1,7 @@
 """What the operator may do, and why: the smallest Role that works.
 
-`checking` asks the API server for each of these at start, `role_yaml` renders `deploy/role.yaml` from them, and the
-tests run the operator under exactly that.
+`checking` asks the API server for each of these at start, `make generate` renders `deploy/role.yaml` and the chart's
+roles from them, and the tests run the operator under exactly those.
 """
 
 from collections.abc import Iterator
@@ -39,6 +39,11 @@ def role_yaml() -> str:
     return "".join(_lines())
 
 
+def rules_yaml(rules: tuple[Rule, ...]) -> str:
+    """Return the rules alone, for the chart."""
+    return "".join(line.removeprefix("  ") for line in _rules(rules))
+
+
 def _lines() -> Iterator[str]:
     yield "# What the operator may do. Bind the first where it serves, the second where it runs.\n"
     yield "# Made by `make generate` from operator/rhapsode_operator/permissions.py.\n"
@@ -49,6 +54,10 @@ def _lines() -> Iterator[str]:
 
 def _role(kind: str, name: str, rules: tuple[Rule, ...]) -> Iterator[str]:
     yield f"apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: {name}\nrules:\n"
+    yield from _rules(rules)
+
+
+def _rules(rules: tuple[Rule, ...]) -> Iterator[str]:
     for rule in rules:
         yield f"  # {rule.why}\n"
         yield f'  - apiGroups: ["{rule.group}"]\n'
