@@ -11,11 +11,12 @@ import httpx
 
 from rhapsode.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISMATCH, EXIT_TRY_LATER, CommandError
 from rhapsode.painting import Painter
-from rhapsode.streaming import PATIENCE_S, describe, open_client, read_events
+from rhapsode.streaming import PATIENCE_S, RelayClient, describe, open_client, read_events
 from rhapsode_contract import events
 from rhapsode_contract.catalogue import CATALOGUE
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+TEXT_HELP = "the question; - reads it from standard input"
 EXAMPLES = """examples:
   rhapsode ask "Why is the sky blue?"
   rhapsode ask --narration cute "Tell me a story" > story.txt
@@ -33,7 +34,7 @@ def add_parser(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("text", metavar="TEXT", help="the question; - reads it from standard input")
+    parser.add_argument("text", metavar="TEXT", help=TEXT_HELP)
     parser.add_argument(
         "--url",
         default=os.environ.get("RHAPSODE_URL", DEFAULT_URL),
@@ -65,10 +66,14 @@ def add_wishes(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    text = sys.stdin.read() if args.text == "-" else args.text
+    body = body_of(args, text_of(args))
     with open_client(args.url) as client:
-        style = args.narration or _style_of(client)
-        return Asking(client, Painter(style)).ask(body_of(args, text))
+        return Asking(client, Painter(args.narration or style_of(client))).ask(body)
+
+
+def text_of(args: argparse.Namespace) -> str:
+    """Return the question."""
+    return sys.stdin.read() if args.text == "-" else str(args.text)
 
 
 def body_of(args: argparse.Namespace, text: str) -> dict[str, Any]:
@@ -87,7 +92,7 @@ class Asking:
 
     def __init__(
         self,
-        client: httpx.Client,
+        client: RelayClient,
         painter: Painter,
         *,
         lifecycle: bool = True,
@@ -212,11 +217,11 @@ class Asking:
                 return
 
 
-def _style_of(client: httpx.Client) -> Any:
+def style_of(client: RelayClient) -> Any:
     """Return the manifest's words. Raises CommandError when nothing answers."""
     try:
         return client.get("/v1/worker").json().get("style", "human")
     except httpx.TransportError as exc:
-        raise CommandError(f"{client.base_url}: {describe(exc)}", EXIT_TRY_LATER) from exc
+        raise CommandError(f"{client.place}: {describe(exc)}", EXIT_TRY_LATER) from exc
     except (ValueError, AttributeError):
         return "human"

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import httpx
 import msgspec
@@ -26,15 +27,27 @@ _GATEWAY_STATUS = (502, 503, 504)
 _events: msgspec.json.Decoder[StreamEvent] = msgspec.json.Decoder(StreamEvent)
 
 
-def open_client(url: str) -> httpx.Client:
+class Unreachable(httpx.ConnectError):
+    """Nothing answers there; the message says why, for a person."""
+
+
+class RelayClient(httpx.Client):
+    """A client of a relay; `place` says where that is."""
+
+    def __init__(self, place: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.place = place
+
+
+def open_client(url: str) -> RelayClient:
     """Return a client of a relay, which shows the environment's key if there is one."""
     key = os.environ.get(ENV_KEY, "").strip()
     headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}
-    return httpx.Client(base_url=url, timeout=TIMEOUT, headers=headers)
+    return RelayClient(url, base_url=url, timeout=TIMEOUT, headers=headers)
 
 
 def read_events(
-    client: httpx.Client,
+    client: RelayClient,
     build: Callable[[str], httpx.Request],
     on_cut: Callable[[str], None],
     patience_s: float = PATIENCE_S,
@@ -62,7 +75,7 @@ def read_events(
         except httpx.TransportError as exc:
             why = describe(exc)
         if time.monotonic() + pause_s > patient_until or (not last_id and patience_s == 0):
-            raise CommandError(f"{client.base_url}: {why}", EXIT_TRY_LATER)
+            raise CommandError(f"{client.place}: {why}", EXIT_TRY_LATER)
         on_cut(why)
         time.sleep(pause_s)
         pause_s = min(LAST_PAUSE_S, pause_s * 2)
@@ -70,6 +83,8 @@ def read_events(
 
 def describe(exc: httpx.TransportError) -> str:
     """Return a transport error in words that say what to look at."""
+    if isinstance(exc, Unreachable):
+        return str(exc)
     if isinstance(exc, httpx.ConnectError):
         return "nothing answers there; is a worker playing (rhapsode play FILE)?"
     if isinstance(exc, httpx.TimeoutException):

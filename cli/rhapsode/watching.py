@@ -3,14 +3,14 @@
 import argparse
 import os
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 from rhapsode.asking import DEFAULT_URL
 from rhapsode.errors import EXIT_FAILED, EXIT_INTERRUPTED, CommandError
 from rhapsode.painting import Painter, words_of
-from rhapsode.streaming import open_client, read_events
+from rhapsode.streaming import RelayClient, open_client, read_events
 from rhapsode_contract import events
 
 EXAMPLES = """examples:
@@ -60,10 +60,19 @@ def run(args: argparse.Namespace) -> int:
             screen.close()
 
 
+class Screen(Protocol):
+    """Where a watch shows what it sees."""
+
+    def narrate(self, event: events.Narration, style: Any) -> None: ...
+    def load(self, event: events.Load) -> None: ...
+    def enter(self, event: events.State) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
 class Watching:
     """Follows one worker."""
 
-    def __init__(self, client: httpx.Client, screen: "_Lines", style: Any, *, until_ready: bool) -> None:
+    def __init__(self, client: RelayClient, screen: Screen, style: Any, *, until_ready: bool) -> None:
         self._client = client
         self._screen = screen
         self._style = style
