@@ -5,10 +5,10 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rhapsode_contract import __version__
 from rhapsode_operator.errors import CannotRun
 
 DEFAULT_OPERATOR_PORT = 8081
@@ -17,7 +17,7 @@ _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 def default_image(name: str) -> str:
     """Return an image of the same release as this operator."""
-    return f"{name}:{version('rhapsode')}"
+    return f"{name}:{__version__}"
 
 
 @dataclass(frozen=True, kw_only=True)

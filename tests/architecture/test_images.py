@@ -1,9 +1,11 @@
 """The Dockerfiles: what they name is what the code names, and they build anywhere."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from rhapsode_contract import __version__
 from rhapsode_worker.models import BUILTINS
 
 ROOT = Path(__file__).parents[2]
@@ -31,3 +33,8 @@ def test_whatever_is_installed_is_pinned_by_hash(path: Path) -> None:
 def test_no_image_runs_as_root(path: Path) -> None:
     text = path.read_text()
     assert text.count("USER 65532:65532") == text.count("ENTRYPOINT")
+
+
+def test_an_image_knows_the_projects_version_without_its_metadata() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert __version__ == project["version"]
