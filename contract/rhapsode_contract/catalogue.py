@@ -207,6 +207,18 @@ _REQUEST = (
     _request(
         "restored", "relay", "The relay restarted; {tokens} token{tokens:s} were kept by the worker", level="warn",
     ),
+    _request(
+        "handed_over", "relay", "Handed over to {peer}: this replica is {why}",
+        "{peer} will sing this one 🎤", "The question went on to {peer}, which was ready.", target="peer",
+    ),
+    _request(
+        "taken_over", "relay", "Taken over from {peer}, which could not begin now",
+        "{peer} sent you here; welcome 👋", "The question came from {peer}, which could not begin.", target="peer",
+    ),
+    _request(
+        "owner_unreachable", "relay", "Cannot reach {peer}, which holds this job: {why:word}. Ask again in 2 s",
+        level="warn", target="peer",
+    ),
     _request("failed", "supervisor", "Could not finish: {why:word}. {remedy}", level="error"),
 )  # fmt: skip
 

@@ -28,6 +28,7 @@ from rhapsode_relay.hearing import Hearing
 from rhapsode_relay.keys import KeyFolder
 from rhapsode_relay.listening import Room, listen
 from rhapsode_relay.metrics import RelayCollector
+from rhapsode_relay.neighbours import meet_neighbours
 from rhapsode_relay.reading import Readers
 from rhapsode_relay.serving import Server, bind, make_server
 from rhapsode_relay.settings import RelaySettings
@@ -67,7 +68,8 @@ async def _run(settings: RelaySettings, logger: logging.Logger) -> None:
     client_socket, admin_socket = bind(settings.host, settings.port), bind(settings.host, settings.admin_port)
     listener = await listen(settings.socket, room)
     keys = KeyFolder(settings.keys) if settings.keys is not None else None
-    app = create_app(house, readers, JobFinder(house, hearing, loop.time()), keys)
+    neighbours = meet_neighbours(settings, house, logger)
+    app = create_app(house, readers, JobFinder(house, hearing, loop.time()), keys, neighbours)
     client = make_server(app, settings.max_connections)
     admin = make_server(create_admin(house, room, registry), settings.max_connections)
     house.log(house.worker.say("relay_start", port=client_socket.getsockname()[1], worker=settings.worker_id))
@@ -81,6 +83,8 @@ async def _run(settings: RelaySettings, logger: logging.Logger) -> None:
         await stopping.wait()
         await drain(house, readers, hurry)
         ticker.cancel()
+        if neighbours is not None:
+            await neighbours.close()
         await _close(listener, room, client, admin)
     settings.socket.unlink(missing_ok=True)
 

@@ -57,6 +57,14 @@ class Conductor:
         """Whether nothing new is taken."""
         return self.draining_since is not None
 
+    def trouble(self) -> str:
+        """Return why a new request would be better off with another replica; empty if it would not."""
+        if self.draining or self.worker.phase == "draining":
+            return "draining"
+        if not self.worker.ready:
+            return "failed" if self.worker.phase == "failed" else "loading"
+        return "" if self.line.has_room else "full"
+
     # Requests of clients
 
     def submit(self, request: InferenceRequest, correlation_id: str, key: str, body_hash: str) -> tuple[Job, bool]:
@@ -95,6 +103,10 @@ class Conductor:
             self._tell_place(job)
             if not self.worker.ready and self.worker.last_said:
                 job.tell(self.worker.last_said)
+
+    def welcome_from(self, job: Job, peer: str) -> None:
+        """Tell that another replica sent this job here."""
+        self.log(job.say("taken_over", peer=peer), job)
 
     def cancel(self, job: Job, who: str) -> None:
         """Stop a job, if it is not over: its readers learn it now, the worker as fast as the socket goes."""

@@ -50,6 +50,10 @@ class Counts:
     """Seconds from acceptance to the first token, of jobs that ended."""
     replays: dict[str, int] = field(default_factory=dict)
     """Streams opened, by how they began: live, replay or snapshot."""
+    forwarded: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Requests passed on to other replicas, by kind and by what came of it."""
+    handed_over: dict[str, int] = field(default_factory=dict)
+    """New requests that another replica took, by why we did not."""
 
     def ended(self, job: Job) -> None:
         self.jobs_ended[job.status] = self.jobs_ended.get(job.status, 0) + 1
@@ -68,3 +72,9 @@ class Counts:
 
     def opened(self, how: str) -> None:
         self.replays[how] = self.replays.get(how, 0) + 1
+
+    def forward(self, kind: str, result: str) -> None:
+        self.forwarded[kind, result] = self.forwarded.get((kind, result), 0) + 1
+
+    def hand_over(self, why: str) -> None:
+        self.handed_over[why] = self.handed_over.get(why, 0) + 1

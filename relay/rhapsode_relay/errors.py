@@ -4,6 +4,7 @@
   - BadRequest       400  the request itself is wrong
   - Unauthorized     401  no key, or a wrong one
   - NotFound         404  no such job, model or path
+  - Misdirected      421  another replica sent this here, but it is not ours
   - Unavailable      503  not now; `retry_after_s` says when
 """
 
@@ -46,7 +47,8 @@ class Unauthorized(ApiError):
     """The client shows no key that fits."""
 
     def __init__(self) -> None:
-        super().__init__(401, "invalid_api_key", "send 'Authorization: Bearer KEY' with a key of this worker")
+        message = "send 'Authorization: Bearer KEY' or 'X-Api-Key: KEY' with a key of this worker"
+        super().__init__(401, "invalid_api_key", message)
 
 
 class NotFound(ApiError):
@@ -54,6 +56,13 @@ class NotFound(ApiError):
 
     def __init__(self, message: str, *, code: str, param: str | None = None) -> None:
         super().__init__(404, code, message, param=param)
+
+
+class Misdirected(ApiError):
+    """Another replica sent this here, but it is not ours; a request is passed on once only."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(421, "misdirected", message)
 
 
 class Unavailable(ApiError):

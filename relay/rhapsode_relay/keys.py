@@ -25,16 +25,19 @@ class KeyFolder:
         self._digests: list[bytes] = []
         self._read_at = -math.inf
 
-    def opens(self, authorization: str) -> bool:
-        """Return whether a client's `Authorization` header shows a key that is here.
+    def opens(self, authorization: str, api_key: str = "") -> bool:
+        """Return whether a client's `Authorization` or `X-Api-Key` header shows a key that is here.
 
         Digests of one length are compared, and all of them: time tells nothing of a key, nor which one it was.
         """
         self._refresh(time.monotonic())
         scheme, _, key = authorization.partition(" ")
+        bearer = self._fits(key)
+        return (scheme.lower() == "bearer" and bearer) | self._fits(api_key)
+
+    def _fits(self, key: str) -> bool:
         shown = _digest(key.encode("latin-1", "replace"))
-        fitting = sum(hmac.compare_digest(shown, digest) for digest in self._digests)
-        return scheme.lower() == "bearer" and fitting > 0
+        return sum(hmac.compare_digest(shown, digest) for digest in self._digests) > 0
 
     def _refresh(self, now: float) -> None:
         if now - self._read_at >= READ_EVERY_S:

@@ -60,6 +60,10 @@ class RelayCollector(Collector):
         yield _labelled(
             "rhapsode_relay_streams_opened", "Streams opened, by how they began.", "began", counts.replays
         )
+        yield _labelled(
+            "rhapsode_requests_handed_over", "New requests another replica took.", "why", counts.handed_over
+        )
+        yield self._forwarded()
 
         first = counts.first_token
         yield HistogramMetricFamily(
@@ -78,6 +82,13 @@ class RelayCollector(Collector):
         if worker.load is not None and worker.load.percent is not None:
             percent.add_metric([worker.load.stage], worker.load.percent)
         yield percent
+
+    def _forwarded(self) -> Metric:
+        text = "Requests passed on to other replicas, by kind and result."
+        family = CounterMetricFamily("rhapsode_requests_forwarded", text, labels=["kind", "result"])
+        for labels, count in sorted(self._house.counts.forwarded.items()):
+            family.add_metric(labels, count)
+        return family
 
     def _vram(self) -> Iterator[Metric]:
         vram = self._house.worker.vram

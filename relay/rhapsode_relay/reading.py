@@ -15,7 +15,7 @@ from typing import Protocol
 
 from rhapsode_relay.errors import Unavailable
 from rhapsode_relay.jobs import Job
-from rhapsode_relay.journal import READ_BYTES, TOKEN, Cursor, Evicted, Journal
+from rhapsode_relay.journal import READ_BYTES, TOKEN, Cursor, Evicted, Listener
 
 HEARTBEAT = b": hb\n"
 """A comment line without a blank line: some SDKs dispatch an empty event at a blank line once they saw an id."""
@@ -39,6 +39,15 @@ class Outlet(Protocol):
         """Cut the connection without waiting for the client."""
 
 
+class Feed(Protocol):
+    """What a reader reads: a journal, or what other replicas tell."""
+
+    closed: bool
+    listeners: set[Listener]
+
+    def read(self, cursor: Cursor, mask: int) -> bytes: ...
+
+
 class Reader:
     """One stream to one client."""
 
@@ -51,7 +60,9 @@ class Reader:
         self.endless = False
         """Whether the stream outlives its journals; it begins with a heartbeat, since there may be no event yet."""
         self._readers = readers
-        self._feeds: list[tuple[Journal, Cursor]] = []
+        self.at_end: Callable[[], None] = lambda: None
+        """Called when it leaves."""
+        self._feeds: list[tuple[Feed, Cursor]] = []
         self._openings = [RETRY]
         self._rung = False
         self._dismissed = False
@@ -62,7 +73,7 @@ class Reader:
 
     # Before it starts
 
-    def follow(self, journal: Journal, cursor: Cursor, opening: bytes = b"") -> None:
+    def follow(self, journal: Feed, cursor: Cursor, opening: bytes = b"") -> None:
         """Read a journal from a cursor on, after an opening event that has no seq of its own."""
         journal.listeners.add(self)
         self._feeds.append((journal, cursor))
@@ -133,6 +144,7 @@ class Reader:
     def leave(self) -> None:
         """Forget this reader, however its connection ended."""
         self._readers.discard(self)
+        self.at_end()
         self._live = False
         self._ended.cancel()
         for journal, _ in self._feeds:

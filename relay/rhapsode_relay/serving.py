@@ -10,7 +10,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Generator
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 import uvicorn
@@ -33,6 +33,14 @@ HEAD_TIMEOUT_S = 15.0
 _SCOPE_KEY = "rhapsode.client"
 
 
+class Passage(Protocol):
+    """An answer of another replica that is passed on."""
+
+    async def serve(self, send: Any) -> None: ...
+
+    def leave(self) -> None: ...
+
+
 class Client:
     """The connection that a request came over; as an outlet it writes chunks of the response's body.
 
@@ -45,12 +53,17 @@ class Client:
         self._write = protocol.transport.write
         self.full = False
         self.reader: Reader | None = None
+        self.passage: Passage | None = None
 
     def write(self, chunk: bytes) -> None:
         try:
             self._write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
         except RuntimeError:  # uvloop's word for a connection that broke a moment ago
             self.full = True
+
+    def close(self) -> None:
+        """Close the connection once everything is written, although the answer has not come to its end."""
+        self._protocol.transport.close()
 
     def abort(self) -> None:
         self._protocol.transport.abort()
@@ -68,11 +81,17 @@ class StreamConnection(ASGIHTTPConnection):
         try:
             await super().handle_request(request, send)
         finally:
-            if reader := client_of(self.scope).reader:
-                reader.leave()
+            client = client_of(self.scope)
+            for leaving in (client.reader, client.passage):
+                if leaving is not None:
+                    leaving.leave()
 
     async def _send_response(self, send: Any, response: Any) -> None:
-        reader = client_of(self.scope).reader
+        client = client_of(self.scope)
+        if client.passage is not None:
+            await client.passage.serve(send)
+            return
+        reader = client.reader
         if reader is None:
             await super()._send_response(send, response)
             return

@@ -7,6 +7,7 @@ from pathlib import Path
 from rhapsode_contract import names
 from rhapsode_contract.requests import OnDisconnect, Style
 from rhapsode_contract.resources import InferenceWorker
+from rhapsode_relay.peers import PeerPlan, parse_peers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,8 @@ class RelaySettings:
 
     worker_id: str
     """Name of this replica; job ids begin with it."""
+    name: str
+    """Name of the resource, which its replicas share."""
     model: str
     """The one model that is served, by the name that clients use."""
     socket: Path
@@ -25,6 +28,8 @@ class RelaySettings:
     admin_port: int = names.DEFAULT_ADMIN_PORT
     keys: Path | None = None
     """Folder of the keys that let clients in; None lets everyone in."""
+    peers: PeerPlan = ""
+    """Where the other replicas are; empty for a relay that is alone."""
     style: Style = "human"
     """Words that the page and the CLI show first."""
     heartbeat_s: float = 15.0
@@ -51,19 +56,21 @@ class RelaySettings:
 
     @classmethod
     def load(cls, resource: InferenceWorker, environ: Mapping[str, str]) -> "RelaySettings":
-        """Return the settings of this process; ValueError for a port that is no number or a folder without a name."""
+        """Return the settings of this process; ValueError for an environment that makes no sense."""
         spec = resource.spec
         if environ.get(names.ENV_KEYS) == "":
             raise ValueError(f"{names.ENV_KEYS} is empty: it names the folder of the keys that let clients in")
         port = int(environ.get(names.ENV_PORT, names.DEFAULT_PORT))
         return cls(
             worker_id=environ.get(names.ENV_WORKER_ID) or resource.metadata.name,
+            name=resource.metadata.name,
             model=spec.model.name,
             socket=names.default_socket(environ, port),
             host=environ.get(names.ENV_HOST, "127.0.0.1"),
             port=port,
             admin_port=int(environ.get(names.ENV_ADMIN_PORT, names.DEFAULT_ADMIN_PORT)),
             keys=Path(environ[names.ENV_KEYS]) if names.ENV_KEYS in environ else None,
+            peers=parse_peers(environ[names.ENV_PEERS]) if environ.get(names.ENV_PEERS) else "",
             style=spec.relay.narration,
             heartbeat_s=spec.relay.heartbeat_seconds,
             queue_limit=spec.relay.queue_limit,

@@ -1,0 +1,182 @@
+"""Give a new request to a replica that is ready, when ours is not. Called by `app`.
+
+Only requests that we cannot serve at once come here: a ready worker with room pays nothing for it. The other
+replica takes the request or refuses it and never hands it on, so nothing goes in a circle; when all refuse, the
+request is ours again, to be held or refused.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+from quart import Response, request
+
+from rhapsode_contract import events, names
+from rhapsode_contract.catalogue import narrate
+from rhapsode_relay.answering import correlation_id
+from rhapsode_relay.calling import Answer, Broken, Call, Caller, Headers, Unreachable
+from rhapsode_relay.forwarding import Log
+from rhapsode_relay.passing import Passages
+from rhapsode_relay.peers import Address, Peers
+
+ASK_S = 1.0
+"""How long all replicas together may take to say how they are."""
+BELIEVED_S = 1.0
+"""How long that is believed."""
+TAKE_S = 5.0
+"""How long one may take to accept a request."""
+ATTEMPTS = 3
+KEYS_KEPT = 1024
+"""Idempotency keys of which we know who took the request."""
+MAX_STATE_BYTES = 256 * 1024
+_CREDENTIALS = (b"authorization", b"x-api-key")
+_states = msgspec.json.Decoder(events.Worker)
+
+
+class Candidate(NamedTuple):
+    """A replica that could take a request."""
+
+    load: int
+    worker_id: str
+    address: Address
+
+
+def choose(found: Iterable[tuple[Address, events.Worker]], queue_limit: int) -> list[Candidate]:
+    """Return who could take a request, the least loaded first. Pure."""
+    return sorted(
+        Candidate(state.running + state.queued, state.worker_id, address)
+        for address, state in found
+        if state.phase == "ready" and _has_room(state, queue_limit)
+    )
+
+
+def _has_room(state: events.Worker, queue_limit: int) -> bool:
+    free = state.caps is not None and state.running < state.caps.slots
+    return state.queued < queue_limit or (free and not state.queued)
+
+
+class Scout:
+    """Asks the other replicas how they are, at most once a second for all who want to know."""
+
+    def __init__(self, own: str, peers: Peers, caller: Caller, queue_limit: int) -> None:
+        self._own = own
+        self._peers = peers
+        self._caller = caller
+        self._queue_limit = queue_limit
+        self._found: list[Candidate] = []
+        self._asked_at = -BELIEVED_S
+        self._asking: asyncio.Task[None] | None = None
+
+    async def candidates(self, headers: Headers) -> list[Candidate]:
+        """Return who could take a request, with this client's credentials if they must be asked."""
+        if self._asking is None and time.monotonic() - self._asked_at >= BELIEVED_S:
+            self._asking = asyncio.create_task(self._ask_all(headers))
+        if self._asking is not None:
+            await asyncio.shield(self._asking)
+        return list(self._found)
+
+    def given_to(self, taker: Candidate) -> None:
+        """Count a request that somebody took, or the next ones of this second would all go there too."""
+        self._found = sorted(one._replace(load=one.load + (one == taker)) for one in self._found)
+
+    def refused_by(self, one: Candidate) -> None:
+        """Do not ask a replica again for as long as we believe the others."""
+        self._found = [other for other in self._found if other.address != one.address]
+
+    async def _ask_all(self, headers: Headers) -> None:
+        found: list[tuple[Address, events.Worker]] = []
+        try:
+            async with asyncio.timeout(ASK_S), asyncio.TaskGroup() as asking:
+                for address in await self._peers.others():
+                    asking.create_task(self._ask(address, headers, found))
+        except TimeoutError:
+            pass  # who has not answered by now is too slow to be given anything
+        finally:
+            self._found = choose(found, self._queue_limit)
+            self._asked_at, self._asking = time.monotonic(), None
+
+    async def _ask(self, address: Address, headers: Headers, found: list[tuple[Address, events.Worker]]) -> None:
+        shown = [(name, value) for name, value in headers if name.lower() in _CREDENTIALS]
+        try:
+            answer = await self._caller.open(address, Call(method="GET", path="/v1/worker", headers=shown))
+        except Unreachable:
+            return
+        try:
+            state = _states.decode(await answer.whole(MAX_STATE_BYTES))
+        except (Broken, msgspec.DecodeError):
+            return
+        finally:
+            answer.close()
+        if state.worker_id == self._own:
+            self._peers.exclude(address)
+        if self._peers.knows(state.worker_id):  # an address may by now be another resource's
+            found.append((address, state))
+
+
+class Exchange:
+    """Finds somebody else for a request."""
+
+    def __init__(self, scout: Scout, caller: Caller, passages: Passages, log: Log) -> None:
+        self._scout = scout
+        self._caller = caller
+        self._passages = passages
+        self._log = log
+        self._takers: dict[str, Candidate] = {}
+
+    async def repeat(self, key: str, body: bytes) -> Response | None:
+        """Ask whoever took the request of this Idempotency-Key before; None if that is nobody who answers."""
+        if (taker := self._takers.get(key)) and (answer := await self._offer(taker, body)):
+            return self._passages.begin(answer, "handover")
+        self._takers.pop(key, None)
+        return None
+
+    async def hand_over(self, why: str, key: str, body: bytes) -> Response | None:
+        """Answer with what another replica answers; None if none takes it."""
+        for one in (await self._scout.candidates(list(request.scope["headers"])))[:ATTEMPTS]:
+            if answer := await self._offer(one, body):
+                self._scout.given_to(one)
+                self._remember(key, one)
+                self._passages.counts.hand_over(why)
+                self._log(narrate("handed_over", {"peer": one.worker_id, "why": why}), correlation_id())
+                return self._passages.begin(answer, "handover")
+            self._scout.refused_by(one)
+        return None
+
+    async def _offer(self, taker: Candidate, body: bytes) -> Answer | None:
+        try:
+            answer = await self._caller.open(taker.address, _this_request(body))
+        except Unreachable:
+            self._passages.counts.forward("handover", "unreachable")
+            return None
+        if answer.status in (421, 503):
+            answer.close()
+            self._passages.counts.forward("handover", "refused")
+            return None
+        return answer
+
+    def _remember(self, key: str, taker: Candidate) -> None:
+        if key:
+            self._takers[key] = taker
+            if len(self._takers) > KEYS_KEPT:
+                del self._takers[next(iter(self._takers))]
+
+
+def _this_request(body: bytes) -> Call:
+    """Return the request as it came, with the correlation id that we chose if the client chose none."""
+    headers = [(name, value) for name, value in request.scope["headers"] if name.lower() != b"x-correlation-id"]
+    headers.append((b"x-correlation-id", correlation_id().encode()))
+    return Call(
+        method="POST",
+        path=request.scope["path"],
+        query=request.scope["query_string"],
+        headers=headers,
+        body=body,
+        within_s=TAKE_S,
+    )
+
+
+def hop_of() -> str:
+    """Return which replica sent this request here; empty if a client did."""
+    return str(request.headers.get(names.HOP_HEADER, ""))

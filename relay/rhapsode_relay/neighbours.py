@@ -1,0 +1,79 @@
+"""All that a relay has to do with other replicas, put together. Made by `__main__`, called by `app`."""
+
+import logging
+from dataclasses import dataclass
+
+from quart import request
+
+from rhapsode_contract.frames import Narration
+from rhapsode_contract.records import log_narration
+from rhapsode_relay.calling import Call, Caller
+from rhapsode_relay.conducting import Conductor
+from rhapsode_relay.errors import Misdirected
+from rhapsode_relay.forwarding import Forwarder
+from rhapsode_relay.handing_over import Exchange, Scout, hop_of
+from rhapsode_relay.joining import Choir
+from rhapsode_relay.passing import Passages
+from rhapsode_relay.peers import ListedPeers, Peers, ServicePeers, look_up
+from rhapsode_relay.reading import Reader
+from rhapsode_relay.settings import RelaySettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """The other replicas, as the routes of the client port need them."""
+
+    own: str
+    peers: Peers
+    caller: Caller
+    passages: Passages
+    forwarder: Forwarder
+    exchange: Exchange
+    choir: Choir
+
+    def hop(self) -> str:
+        """Return which replica sent this request here; empty if a client did. Raises Misdirected for ourselves."""
+        hop = hop_of()
+        if hop == self.own:
+            raise Misdirected(f"{self.own} called itself")
+        return hop
+
+    def join(self, reader: Reader) -> None:
+        """Let the reader of a correlation id hear the other replicas too."""
+        scope = request.scope
+        call = Call(method="GET", path=scope["path"], query=scope["query_string"], headers=list(scope["headers"]))
+        self.choir.join(reader, call)
+
+    async def close(self) -> None:
+        """Let every client come back through another replica."""
+        self.passages.dismiss()
+        await self.caller.close()
+
+
+def meet_neighbours(settings: RelaySettings, house: Conductor, logger: logging.Logger) -> Neighbours | None:
+    """Return the other replicas, None for a relay that is alone."""
+    if not settings.peers:
+        return None
+    own = settings.worker_id
+    peers = _find_peers(settings)
+    caller = Caller(own, silence_s=3 * settings.heartbeat_s + 5)
+    passages = Passages(house.counts, settings.stall_s)
+
+    def log(narration: Narration, correlation_id: str) -> None:
+        log_narration(logger, narration, correlation_id)
+
+    return Neighbours(
+        own=own,
+        peers=peers,
+        caller=caller,
+        passages=passages,
+        forwarder=Forwarder(own, peers, caller, passages, log),
+        exchange=Exchange(Scout(own, peers, caller, settings.queue_limit), caller, passages, log),
+        choir=Choir(peers, caller, house.counts),
+    )
+
+
+def _find_peers(settings: RelaySettings) -> Peers:
+    if isinstance(settings.peers, str):
+        return ServicePeers(settings.worker_id, settings.name, settings.peers, settings.port, look_up)
+    return ListedPeers(settings.worker_id, settings.peers)

@@ -1,0 +1,146 @@
+"""Who the other replicas are, and which of them owns a job. Called by `neighbours` and what it is made of.
+
+A job's id says where it lives: `<worker>-<16 characters>`. That id comes from a client, so it is never taken for
+a host: it only chooses among names that we know. In a cluster these are the pods of our own resource
+(`<resource>-<ordinal>`, by DNS of the headless Service), elsewhere they stand in a list.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from rhapsode_contract import names
+
+MAX_PEERS = 64
+"""Replicas that one relay talks to; more are left out."""
+LOOKUP_S = 2.0
+"""How long the question for a name may take."""
+_JOB_ID = re.compile(r"([a-z][-a-z0-9]{0,62})-[0-9a-hjkmnp-tv-z]{16}")
+_ORDINAL = re.compile(r"0|[1-9][0-9]{0,4}")
+_SERVICE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_ITEM = re.compile(r"([a-z][-a-z0-9]{0,62})=(\[[0-9a-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
+_NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+
+
+class Address(NamedTuple):
+    """Where a relay listens for clients."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+PeerPlan = Mapping[str, Address] | str
+"""A list of relays by the id of their worker, or the name of a headless Service."""
+Lookup = Callable[[str], Awaitable[list[str]]]
+"""Return the addresses of a name, none if there is no such name. OSError: nobody can tell now."""
+
+
+class Peers(Protocol):
+    """Where the other replicas are."""
+
+    def knows(self, worker_id: str) -> bool:
+        """Return whether a replica may have this name. Decided without asking anyone."""
+        ...
+
+    async def find(self, worker_id: str) -> Address | None:
+        """Return where a replica is, None if it is gone for good. OSError: nobody can tell now."""
+        ...
+
+    async def others(self) -> list[Address]:
+        """Return where all others are, as far as it is known; perhaps we are among them."""
+        ...
+
+    def exclude(self, address: Address) -> None:
+        """Learn that an address is our own."""
+        ...
+
+
+def parse_peers(text: str) -> PeerPlan:
+    """Return what RHAPSODE_PEERS says. ValueError says what is wrong with it."""
+    if "=" not in text:
+        if _SERVICE.fullmatch(text):
+            return text
+        raise ValueError(f"{names.ENV_PEERS}: {text[:100]!r} is neither a Service nor a list of worker=host:port")
+    return dict(map(_parse_item, text.split(",")))
+
+
+def _parse_item(text: str) -> tuple[str, Address]:
+    found = _ITEM.fullmatch(text.strip())
+    if found is None or not 0 < int(found[3]) < 65536:
+        raise ValueError(f"{names.ENV_PEERS}: {text[:100]!r} is not worker=host:port")
+    return found[1], Address(found[2].strip("[]"), int(found[3]))
+
+
+def owner_in(job_id: str) -> str | None:
+    """Return the worker that a job id names; None if it is no id that any relay made."""
+    found = _JOB_ID.fullmatch(job_id)
+    return found[1] if found else None
+
+
+class ListedPeers:
+    """Replicas that stand in a list; our own entry is left out, so that all can have the same one."""
+
+    def __init__(self, own: str, listed: Mapping[str, Address]) -> None:
+        self._listed = {name: address for name, address in listed.items() if name != own}
+
+    def knows(self, worker_id: str) -> bool:
+        return worker_id in self._listed
+
+    async def find(self, worker_id: str) -> Address | None:
+        return self._listed.get(worker_id)
+
+    async def others(self) -> list[Address]:
+        return list(self._listed.values())[:MAX_PEERS]
+
+    def exclude(self, address: Address) -> None:
+        self._listed = {name: other for name, other in self._listed.items() if other != address}
+
+
+class ServicePeers:
+    """Replicas behind a headless Service, which gives each pod the name `<pod>.<service>`."""
+
+    def __init__(self, own: str, resource: str, service: str, port: int, lookup: Lookup) -> None:
+        self._own = own
+        self._prefix = f"{resource}-"
+        self._service = service
+        self._port = port
+        self._lookup = lookup
+        self._mine: set[str] = set()
+
+    def knows(self, worker_id: str) -> bool:
+        ordinal = worker_id.removeprefix(self._prefix)
+        return worker_id not in (self._own, ordinal) and _ORDINAL.fullmatch(ordinal) is not None
+
+    async def find(self, worker_id: str) -> Address | None:
+        hosts = await self._lookup(f"{worker_id}.{self._service}")
+        return Address(hosts[0], self._port) if hosts else None
+
+    async def others(self) -> list[Address]:
+        try:
+            if not self._mine:
+                self._mine.update(await self._lookup(f"{self._own}.{self._service}"))
+            hosts = await self._lookup(self._service)
+        except OSError:
+            return []
+        return [Address(host, self._port) for host in hosts if host not in self._mine][:MAX_PEERS]
+
+    def exclude(self, address: Address) -> None:
+        self._mine.add(address.host)
+
+
+async def look_up(name: str) -> list[str]:
+    """Ask the resolver of this machine."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(LOOKUP_S):
+            found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except socket.gaierror as exc:
+        if exc.errno in _NO_SUCH_NAME:
+            return []
+        raise
+    return list(dict.fromkeys(str(info[4][0]) for info in found))
