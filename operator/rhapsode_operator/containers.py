@@ -25,7 +25,11 @@ LOAD_PROBE_S, LOAD_PROBES = 2, 43_200
 
 def relay(resource: InferenceWorker, image: str) -> Body:
     """Return the sidecar."""
-    env = [_value(names.ENV_HOST, "0.0.0.0"), _value("NVIDIA_VISIBLE_DEVICES", "void")]  # noqa: S104 (inside a pod)
+    env = [
+        _value(names.ENV_HOST, "0.0.0.0"),  # noqa: S104 (inside a pod)
+        _value(names.ENV_PEERS, f"{resource.metadata.name}-pods"),
+        _value("NVIDIA_VISIBLE_DEVICES", "void"),
+    ]
     mounts = [_mount("manifest", MANIFEST_FOLDER), _mount("socket", SOCKET_FOLDER), _mount("tmp", "/tmp")]  # noqa: S108
     if resource.spec.auth is not None:
         env.append(_value(names.ENV_KEYS, KEYS_FOLDER))

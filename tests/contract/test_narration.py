@@ -22,7 +22,7 @@ SAMPLE: dict[str, Any] = {
     "reason": "stop", "who": "client", "seq": 42, "process": "worker", "url": "http://127.0.0.1:8080",
     "admin_url": "http://127.0.0.1:9101", "socket": "/run/rhapsode/worker.sock",
     "uuid": "GPU-1a2b3c4d-0000", "gpu": "GPU-1a2b3c4d", "code": 79, "meaning": "the GPU's system processor does not answer", "temperature_c": 91, "power_w": 412.5,
-    "used_bytes": 138 * 2**30, "pod": "smollm-0", "node": "gpu-7", "image": "rhapsode-worker-cpu:0.1.0", "container": "worker",
+    "used_bytes": 138 * 2**30, "pod": "smollm-0", "node": "gpu-7", "image": "rhapsode-worker-cpu:0.1.0", "container": "worker", "peer": "smollm-1",
 }  # fmt: skip
 EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
 ENTRIES = sorted(CATALOGUE.values())

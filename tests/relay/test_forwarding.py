@@ -215,9 +215,10 @@ def test_an_owner_that_talks_nonsense_is_as_good_as_none(answer: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as odd:
 
         def talk() -> None:
-            with odd.accept()[0] as connection:
-                connection.recv(65536)
-                connection.sendall(answer)
+            for _ in range(2 if not answer else 1):  # a question is asked again when nothing at all came
+                with odd.accept()[0] as connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
 
         thread = threading.Thread(target=talk, daemon=True)
         thread.start()
@@ -244,7 +245,7 @@ def test_a_client_that_leaves_the_forwarder_has_left_the_owner() -> None:
 
 
 def test_a_frozen_reader_behind_a_forwarder_costs_no_memory_and_is_cut_off_by_someone() -> None:
-    total = 300_000
+    total = 150_000
     with replicas(onDisconnect="continue") as (owner, other):
         with ask(owner.port, max_tokens=1_000_000) as stream:
             job = worker_of(owner).begin()
@@ -253,6 +254,8 @@ def test_a_frozen_reader_behind_a_forwarder_costs_no_memory_and_is_cut_off_by_so
             before = psutil.Process(other.relay.pid).memory_info().rss
             for i in range(0, total, 500):
                 worker_of(owner).send(frames.Token(job_id=job.job_id, i=i, ts="\x7f".join(["word "] * 500)))
+                while stream.next("token").data["i"] < i + 499:
+                    continue
             worker_of(owner).finish(job, total)
             assert stream.rest()[-2].name == "end"
         assert psutil.Process(other.relay.pid).memory_info().rss - before < 16 * 2**20
@@ -264,14 +267,15 @@ def test_a_frozen_reader_behind_a_forwarder_costs_no_memory_and_is_cut_off_by_so
         frozen.close()
 
 
-def test_a_slow_reader_behind_a_forwarder_gets_every_token(pair: list[Replica]) -> None:
-    with ask(pair[0].port, max_tokens=100_000) as first:
-        job = worker_of(pair[0]).begin()
-        first.next("started")
-        slow = Stream(pair[1].port, f"/v1/inference/{job.job_id}/stream", receive_buffer=8192, chunk=4096)
+def test_a_slow_reader_behind_a_forwarder_gets_every_token() -> None:
+    with replicas(onDisconnect="continue") as (owner, other):
+        with ask(owner.port, max_tokens=100_000) as first:
+            job = worker_of(owner).begin()
+            first.next("started")
+        slow = Stream(other.port, f"/v1/inference/{job.job_id}/stream", receive_buffer=8192, chunk=4096)
         for i in range(0, 20_000, 100):
-            worker_of(pair[0]).send(frames.Token(job_id=job.job_id, i=i, ts="\x7f".join(["word"] * 100)))
-        worker_of(pair[0]).finish(job, 20_000)
+            worker_of(owner).send(frames.Token(job_id=job.job_id, i=i, ts="\x7f".join(["word"] * 100)))
+        worker_of(owner).finish(job, 20_000)
         tokens = 0
         for event in slow.events():
             if event.name == "token":
