@@ -154,9 +154,8 @@ def test_a_load_that_cannot_work_names_its_remedy_and_ends_the_worker(
             "/no/such/model.gguf does not exist. Correct spec.model.source.",
         ),
         ("file:///etc/hostname", "ModelNotFound", "/etc/hostname is no .gguf file"),
-        ("file:///etc", "ModelNotFound", "/etc has no openvino_model.xml"),
-        ("hf://org/model", "SourceNotSupported", "cannot be fetched by this version"),
-        ("pvc://claim/model", "SourceNotSupported", "is a volume of a cluster"),
+        ("file:///etc", "ModelNotFound", "/etc is a folder without openvino_model.xml"),
+        ("pvc://claim/model", "SourceNotSupported", "is on a volume of a cluster, and this is none"),
     ],
 )
 def test_a_model_that_is_not_there_names_what_is(tmp_path: Path, source: str, reason: str, words: str) -> None:

@@ -42,6 +42,20 @@ class ModelFiles(NamedTuple):
     size: int
 
 
+class _Folder(NamedTuple):
+    """What a folder that an engine can load holds."""
+
+    marker: str
+    what: str
+
+
+_FOLDERS = {
+    "OpenVINO": _Folder("openvino_model.xml", "of OpenVINO IR, or a .gguf file"),
+    "TensorRTLLM": _Folder("config.json", "with a checkpoint: config.json and .safetensors"),
+}
+_SHOWN = 5
+
+
 def find_builtin(name: str) -> Builtin:
     """Return a builtin model's package. Raises LoadError that lists the known ones."""
     if name not in BUILTINS:
@@ -63,38 +77,45 @@ def cached_path(builtin: Builtin, cache: Path) -> Path:
     return cache / "models" / builtin.sha256[:16] / builtin.file
 
 
-def find_local(source: ModelSource) -> ModelFiles:
-    """Return the model of a `file://` source. Raises LoadError that says what is there instead."""
-    path = Path(source.place)
+def find_local(path: Path, engine: str, source: str) -> ModelFiles:
+    """Return the model that lies at a path, as `source` says. Raises LoadError that says what is there instead."""
     if path.is_dir():
-        if not (path / "openvino_model.xml").is_file():
-            raise LoadError(
-                "ModelNotFound",
-                f"{path} has no openvino_model.xml",
-                "Name a folder of OpenVINO IR, or a .gguf file.",
-            )
+        marker, what = _FOLDERS.get(engine, _FOLDERS["OpenVINO"])
+        if not (path / marker).is_file():
+            raise LoadError("ModelNotFound", f"{source} is a folder without {marker}", f"Name a folder {what}.")
         files = [file for file in path.iterdir() if file.is_file()]
         return ModelFiles(path, len(files), sum(file.stat().st_size for file in files))
     if not path.is_file():
-        raise LoadError("ModelNotFound", f"{path} does not exist", "Correct spec.model.source.")
+        raise LoadError("ModelNotFound", f"{source} does not exist{_nearest(path)}", "Correct spec.model.source.")
+    if engine == "TensorRTLLM":
+        raise LoadError("ModelNotFound", f"{source} is a file", f"Name a folder {_FOLDERS[engine].what}.")
     if path.suffix != ".gguf":
-        raise LoadError("ModelNotFound", f"{path} is no .gguf file", "Name a .gguf file, or a folder of OpenVINO IR.")
+        raise LoadError(
+            "ModelNotFound", f"{source} is no .gguf file", "Name a .gguf file, or a folder of OpenVINO IR."
+        )
     return ModelFiles(path, 1, path.stat().st_size)
 
 
-def refuse_remote(source: ModelSource) -> LoadError:
-    """Return why a source cannot be served by this version."""
-    if source.scheme == "hf":
-        return LoadError(
+def find_mounted(source: ModelSource, folder: Path | None, engine: str) -> ModelFiles:
+    """Return the model of a `pvc://` source, whose claim is mounted at a folder. Raises LoadError."""
+    words = f"pvc://{source.place}/{source.detail}"
+    if folder is None:
+        raise LoadError(
             "SourceNotSupported",
-            f"hf://{source.place} cannot be fetched by this version",
-            "Download it and use file:///PATH, or use builtin://smollm2-135m.",
+            f"{words} is on a volume of a cluster, and this is none",
+            "Apply the manifest to a cluster; here use file:///PATH.",
         )
-    return LoadError(
-        "SourceNotSupported",
-        f"pvc://{source.place} is a volume of a cluster, which this version does not mount by itself",
-        "Mount it with spec.podTemplate and use file:///PATH; outside a cluster use file:///PATH.",
-    )
+    return find_local(folder / source.detail, engine, words)
+
+
+def _nearest(path: Path) -> str:
+    """Return what there is in the folder where something was looked for."""
+    try:
+        found = sorted(one.name for one in path.parent.iterdir())
+    except OSError:
+        return ""
+    more = "…" if len(found) > _SHOWN else ""
+    return f"; beside it there is {', '.join(found[:_SHOWN])}{more}" if found else "; its folder is empty"
 
 
 def _in_package(builtin: Builtin) -> Path | None:

@@ -1,31 +1,48 @@
-"""Bring the model to this machine before the engine starts. Called by `supervising`."""
+"""Bring the model to this machine before the engine starts. Called by `supervising`, and by `prefetching`."""
 
+import asyncio
+import functools
+import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
+from rhapsode_worker.asking_hub import Hub
 from rhapsode_worker.fetching import fetch_builtin
+from rhapsode_worker.fetching_hub import HubFetch, Wish
 from rhapsode_worker.models import (
     Builtin,
     ModelFiles,
     find_builtin,
     find_installed,
     find_local,
-    refuse_remote,
+    find_mounted,
 )
 from rhapsode_worker.settings import WorkerSettings
 from rhapsode_worker.voice import Voice
 
+T = TypeVar("T")
 
-async def prepare_model(settings: WorkerSettings, voice: Voice) -> ModelFiles:
+
+async def prepare_model(settings: WorkerSettings, engine: str, voice: Voice) -> ModelFiles:
     """Return the model's files, fetched if need be and told about. Raises LoadError."""
-    source = settings.source
-    if source.scheme == "file":
-        found = find_local(source)
-        _tell_resolved(settings, voice, source.place, found.files, found.size)
-        return found
-    if source.scheme != "builtin":
-        raise refuse_remote(source)
-    builtin = find_builtin(source.place)
-    _tell_resolved(settings, voice, f"builtin://{source.place}", 1, builtin.size)
+    match settings.source.scheme:
+        case "file":
+            found = find_local(Path(settings.source.place), engine, settings.source.place)
+            return _tell_found(found, settings.source.place, settings, voice)
+        case "pvc":
+            found = find_mounted(settings.source, settings.model_folder, engine)
+            return _tell_found(found, f"pvc://{settings.source.place}/{settings.source.detail}", settings, voice)
+        case "hf":
+            return await _prepare_from_hub(settings, engine, voice)
+        case _:
+            return await _prepare_builtin(settings, voice)
+
+
+async def _prepare_builtin(settings: WorkerSettings, voice: Voice) -> ModelFiles:
+    builtin = find_builtin(settings.source.place)
+    _tell_resolved(settings, voice, f"builtin://{settings.source.place}", 1, builtin.size)
     if installed := find_installed(builtin, settings.cache):
         voice.say("model_cached", model=settings.model, bytes_total=builtin.size)
         return installed
@@ -52,6 +69,49 @@ async def _fetch(builtin: Builtin, settings: WorkerSettings, voice: Voice) -> Mo
     fetched = await fetch_builtin(builtin, settings.cache, tell)
     voice.say("model_verify", model=settings.model, sha256=builtin.sha256[:12])
     return fetched
+
+
+async def _prepare_from_hub(settings: WorkerSettings, engine: str, voice: Voice) -> ModelFiles:
+    loop = asyncio.get_running_loop()
+
+    def say(action: str, *, progress: float | None = None, **fields: Any) -> None:
+        loop.call_soon_threadsafe(functools.partial(voice.say, action, progress=progress, **fields))
+
+    wish = Wish(
+        model=settings.model,
+        revision=settings.source.detail or "main",
+        engine=engine,
+        cache=settings.cache,
+        offline=settings.offline,
+    )
+    hub = Hub(settings.source.place)
+    return await _apart(lambda: HubFetch(hub, wish, say).fetch())
+
+
+async def _apart(work: Callable[[], T]) -> T:
+    """Return what work in a thread comes to. The process may end while it goes on: a fetch may take an hour."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(outcome: Callable[[], None]) -> None:
+        if not done.done():
+            outcome()
+
+    def run() -> None:
+        try:
+            result = work()
+        except Exception as exc:  # it is raised where it is awaited
+            loop.call_soon_threadsafe(settle, functools.partial(done.set_exception, exc))
+        else:
+            loop.call_soon_threadsafe(settle, functools.partial(done.set_result, result))
+
+    threading.Thread(target=run, name="fetch", daemon=True).start()
+    return await done
+
+
+def _tell_found(found: ModelFiles, source: str, settings: WorkerSettings, voice: Voice) -> ModelFiles:
+    _tell_resolved(settings, voice, source, found.files, found.size)
+    return found
 
 
 def _tell_resolved(settings: WorkerSettings, voice: Voice, source: str, files: int, size: int) -> None:

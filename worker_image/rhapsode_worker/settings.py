@@ -20,6 +20,10 @@ class WorkerSettings:
     engine: EngineSpec
     socket: Path
     cache: Path
+    model_folder: Path | None = None
+    """Where the claim of a pvc:// source is mounted."""
+    offline: bool = False
+    """Whether no hub may be asked."""
     termination_log: Path | None = None
     """Where the reason is written when the worker gives up."""
     memory_events: Path | None = None
@@ -44,6 +48,8 @@ class WorkerSettings:
             engine=spec.engine,
             socket=names.default_socket(environ, int(environ.get(names.ENV_PORT, names.DEFAULT_PORT))),
             cache=names.default_cache(environ),
+            model_folder=Path(told) if (told := environ.get(names.ENV_MODEL_FOLDER)) else None,
+            offline=environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"),
             termination_log=Path(told) if (told := environ.get(names.ENV_TERMINATION_LOG)) else None,
             memory_events=memory_events(),
             drain_s=spec.relay.drain_seconds,

@@ -109,7 +109,7 @@ class Supervisor:
         find_engine(self._engine_name)  # nothing is fetched for an engine that is not here
         if self._engine_name == "Simulator":
             return ""
-        return str((await prepare_model(self.settings, self._voice)).path)
+        return str((await prepare_model(self.settings, self._engine_name, self._voice)).path)
 
     async def _run_engine(self, path: str, attempt: int) -> Ending:
         engine_spec = self.settings.engine

@@ -17,6 +17,7 @@ PROGRESS_S = 0.25
 
 _DOING = {
     "model_fetch": "fetching the model",
+    "model_wait": "fetching the model",
     "engine_import": "importing {engine}",
     "weights_load": "loading weights",
     "engine_build": "compiling",

@@ -1,0 +1,18 @@
+"""A hub of our own, with one model."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.hub import Hub, Repository
+from support.hub_fetches import GGUF, REPO
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that HF_ENDPOINT names; no token is known."""
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with Hub({REPO: Repository({"model.gguf": GGUF, "README.md": b"read me", ".gitattributes": b"x"})}) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running

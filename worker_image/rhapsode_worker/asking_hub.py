@@ -1,0 +1,155 @@
+"""Speak to a hub through its own client. Called by `fetching_hub`.
+
+What the client raises becomes either a LoadError, which says what a person can do, or HubAway: try again later.
+The token is the client's affair (HF_TOKEN, or what `hf auth login` left); it is never in our words, and neither is a
+signed address.
+"""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rhapsode_worker.errors import LoadError
+from rhapsode_worker.hub_files import COMMIT, HubFile, Listing, choose, is_etag
+from rhapsode_worker.hub_parts import Part
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+
+T = TypeVar("T")
+ASK_S = 15.0
+"""How long the hub may take to say what a repository holds."""
+CHUNK_BYTES = 1 << 18
+"""What the client collects before it writes. Its own 10 MB would be lost at every cut, and told of too rarely."""
+_PASSING = {408, 425, 429}
+_QUERY = re.compile(r"\?\S*")
+
+
+class HubAway(Exception):
+    """The hub cannot be asked just now; the message says why."""
+
+
+class Hub:
+    """One repository of one hub."""
+
+    def __init__(self, repo: str) -> None:
+        self.repo = repo
+        self._endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+        try:
+            import huggingface_hub as client
+            from huggingface_hub import file_download
+        except ImportError as exc:
+            raise LoadError(
+                "SourceNotSupported",
+                f"hf://{repo} needs the hub's client, and {exc.name} is not installed",
+                "Install it: pip install 'rhapsode[openvino]', or pip install huggingface-hub.",
+            ) from exc
+        self._client: Any = client
+        self._http_get: Any = file_download.http_get
+        self._client.constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
+        self._client.utils.disable_progress_bars()
+        self._client.utils.logging.set_verbosity(logging.CRITICAL)
+
+    def look(self, revision: str, engine: str) -> Listing:
+        """Return the files of a revision that an engine needs. Raises LoadError, HubAway."""
+        api = self._client.HfApi(endpoint=self._endpoint)
+        info = self._ask(
+            revision, lambda: api.model_info(self.repo, revision=revision, files_metadata=True, timeout=ASK_S)
+        )
+        siblings = {str(one.rfilename): one for one in info.siblings or ()}
+        commit = str(info.sha or "")
+        if not COMMIT.fullmatch(commit):
+            raise HubAway(f"{self._endpoint} does not say which commit {revision} is")
+        wanted = choose(list(siblings), engine, self.repo)
+        return Listing(commit, tuple(self._describe(siblings[path], commit) for path in wanted))
+
+    def download(self, file: HubFile, commit: str, part: Part) -> None:
+        """Let the client write what is missing of a file. Raises LoadError, HubAway."""
+        url = self._client.hf_hub_url(self.repo, file.path, revision=commit, endpoint=self._endpoint)
+        headers = self._client.utils.build_hf_headers() | {"Accept-Encoding": "identity"}
+        self._ask(
+            commit,
+            lambda: self._http_get(
+                url,
+                part,
+                resume_size=part.size,
+                headers=headers,
+                expected_size=file.size,
+                displayed_filename=file.path,
+            ),
+        )
+
+    def _describe(self, sibling: Any, commit: str) -> HubFile:
+        """Return a file with its size and digest; a mirror that leaves them out of the list is asked for each."""
+        lfs = sibling.lfs or {}
+        size, etag = sibling.size, str(lfs.get("sha256") or sibling.blob_id or "")
+        if size is None or not is_etag(etag):
+            url = self._client.hf_hub_url(self.repo, sibling.rfilename, revision=commit, endpoint=self._endpoint)
+            told = self._ask(commit, lambda: self._client.get_hf_file_metadata(url, timeout=ASK_S))
+            size, etag = told.size, str(told.etag or "")
+        if not isinstance(size, int) or size < 0 or not is_etag(etag):
+            raise LoadError(
+                "FetchFailed",
+                f"{self._endpoint} tells no size and digest of {sibling.rfilename}: it cannot be checked",
+                "Set HF_ENDPOINT to a hub or mirror that does.",
+            )
+        return HubFile(sibling.rfilename, size, etag)
+
+    def _ask(self, revision: str, question: Callable[[], T]) -> T:
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+        try:
+            return question()
+        except LoadError:
+            raise
+        except HfHubHTTPError as exc:
+            raise self._explain(exc, revision) from exc
+        except OfflineModeIsEnabled as exc:
+            raise HubAway("HF_HUB_OFFLINE is set") from exc
+        except json.JSONDecodeError as exc:
+            raise HubAway(f"{self._endpoint} answers something that is no hub's answer") from exc
+        except (HFValidationError, ValueError) as exc:
+            raise LoadError("SourceNotSupported", _words(exc), "Name another repository, or use pvc://.") from exc
+        except Exception as exc:  # whatever the network or a stranger's answer may do to the client
+            raise HubAway(f"{self._endpoint} does not answer: {_words(exc)}") from exc
+
+    def _explain(self, exc: "HfHubHTTPError", revision: str) -> Exception:
+        from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+
+        status, source = exc.response.status_code, f"hf://{self.repo}"
+        if status in _PASSING or status >= 500 or self._is_elsewhere(exc):
+            return HubAway(f"{self._endpoint} answers {status}")
+        if isinstance(exc, GatedRepoError) or status in (401, 403):
+            said = "is gated" if isinstance(exc, GatedRepoError) else "is private, or does not exist"
+            return LoadError(
+                "ModelGated",
+                f"{source} {said}: {self._endpoint} answers {status}{_token_words()}",
+                "Accept the model's terms at the hub, and name the Secret of a token that may read it in"
+                " spec.model.tokenSecretRef (on a laptop: HF_TOKEN).",
+            )
+        if isinstance(exc, RevisionNotFoundError):
+            why = f"{source} has no revision {revision}"
+            return LoadError("ModelNotFound", why, "Correct what follows '@' in spec.model.source.")
+        if status == 404:
+            why = f"{self._endpoint} has no {source}{_token_words()}"
+            return LoadError("ModelNotFound", why, "Correct spec.model.source; a private model needs a token.")
+        return LoadError("FetchFailed", f"{self._endpoint} answers {status}: {_words(exc)}", "Check HF_ENDPOINT.")
+
+    def _is_elsewhere(self, exc: "HfHubHTTPError") -> bool:
+        """Return whether a store of the hub answered, whose addresses are good for a while only."""
+        return not str(exc.response.url).startswith(self._endpoint)
+
+
+def _token_words() -> str:
+    from huggingface_hub import get_token
+
+    return "" if get_token() else ", and no token was given"
+
+
+def _words(exc: Exception) -> str:
+    """Return an exception's first line, without what stands behind '?' in an address."""
+    first: Sequence[str] = str(exc).strip().splitlines() or [""]
+    return _QUERY.sub("", first[0])[:200] or type(exc).__name__
