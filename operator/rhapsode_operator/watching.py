@@ -13,6 +13,7 @@ from typing import Any
 
 import kopf
 from kopf._cogs.structs.references import Insights  # an argument of kopf.operator, though not exported
+from kopf._core.engines.peering import Identity  # the same
 
 from rhapsode_contract.names import API_VERSION, GROUP, VERSION
 from rhapsode_operator.errors import RetryableError
@@ -50,6 +51,7 @@ async def watch(
             registry=make_registry(watched, on_start, end),
             settings=kopf_settings(settings),
             insights=insights,
+            identity=Identity(settings.identity),  # its own asks for the user's name: an image's user has none
             standalone=True,  # its peering needs CRDs and freezes both of two equals; we have a Lease
             clusterwide=not settings.watch_namespaces,
             namespaces=settings.watch_namespaces,

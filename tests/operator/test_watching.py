@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import getpass
 import inspect
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -277,3 +278,17 @@ async def test_no_handler_needs_a_finalizer_or_an_annotation() -> None:
     assert len(list(registry._watching.get_all_handlers())) == 2
     for handlers in (registry._watching, registry._activities):
         assert all(inspect.iscoroutinefunction(handler.fn) for handler in handlers.get_all_handlers())
+
+
+async def test_a_user_without_a_name_may_watch(
+    api_server: ApiServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image's user is a number that no file of the image names, and kopf asks for the name."""
+
+    def nameless() -> str:
+        raise OSError("No username set in the environment")
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    async with watching(api_server, namespace, monkeypatch, lambda body: body) as (watched, _):
+        api_server.post(workers_of(namespace), worker("w"))
+        await until(lambda: watched.worker((namespace, "w")), "the resource is known")
