@@ -1,30 +1,20 @@
 """One real API server for all tests of the operator, and a namespace for each."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from support.api_server import ApiServer, NoTools, find_tools
+from support.api_server import ApiServer
+from support.api_servers import serving
 from support.kubelet import Kubelet
 from support.operators import CRD, Cluster
 
 
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """The API server; skips where its programs are not, unless somebody insists."""
-    try:
-        tools = find_tools()
-    except NoTools as exc:
-        if os.environ.get("CI") or os.environ.get("RHAPSODE_REQUIRE_KUBERNETES"):
-            pytest.fail(f"{exc} CI does not accept skips.")
-        pytest.skip(str(exc))
-    server = ApiServer(tmp_path_factory.mktemp("kubernetes"), tools)
-    try:
-        server.start()
+    """The API server."""
+    with serving(tmp_path_factory.mktemp("kubernetes")) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ CONTROLLERS = (
     "namespace-controller",
     "disruption-controller",
     "serviceaccount-controller",
+    "clusterrole-aggregation-controller",
 )
 
 
@@ -236,7 +237,7 @@ class ApiServer:
 
 
 class ControllerManager:
-    """kube-controller-manager with the controllers that clean up: `with ControllerManager(server): ...`."""
+    """kube-controller-manager with the controllers that clean up, and join roles: `with ControllerManager(server): ...`."""
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server

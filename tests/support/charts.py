@@ -76,6 +76,11 @@ def render(values: JSON | None = None, *args: str) -> list[JSON]:
     return [one for one in yaml.safe_load_all(done.stdout) if one]
 
 
+def cluster_pairs(values: JSON) -> list[str]:
+    """Return the arguments that give helm these values."""
+    return ["--set-json", _pairs(values)]
+
+
 def find(objects: list[JSON], kind: str, name: str = "") -> JSON:
     """Return the one object of a kind, or that of a name."""
     (found,) = [one for one in objects if one["kind"] == kind and name in ("", one["metadata"]["name"])]
