@@ -105,7 +105,7 @@ def _pod(blueprint: Blueprint, ordinal: int) -> Body:
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "initContainers": [containers.relay(resource, _relay_image(blueprint))],
+            "initContainers": _before_worker(blueprint),
             "containers": [containers.worker(resource, _worker_image(blueprint))],
             "volumes": containers.volumes(resource, ordinal),
         },
@@ -116,12 +116,19 @@ def _pod(blueprint: Blueprint, ordinal: int) -> Body:
     return _overridden(body, resource)
 
 
+def _before_worker(blueprint: Blueprint) -> list[Body]:
+    """Return the sidecar, and what fetches the model with it as listener."""
+    relay = containers.relay(blueprint.resource, _relay_image(blueprint))
+    model = containers.model(blueprint.resource, _worker_image(blueprint))
+    return [relay, model] if model else [relay]
+
+
 def _served(resource: InferenceWorker) -> str:
     """Return the manifest that relay and worker read: only what they use, so that nothing else makes new pods."""
     spec = msgspec.to_builtins(resource.spec)
     kept = {
         "engine": {**spec["engine"], "name": resource.spec.engine_name},
-        "model": spec["model"],
+        "model": {name: value for name, value in spec["model"].items() if name != "tokenSecretRef"},
         "relay": spec["relay"],
     }
     manifest = {

@@ -1,7 +1,8 @@
-"""The two containers of a pod, and its volumes. Pure; called by `building`.
+"""The containers of a pod, and its volumes. Pure; called by `building`.
 
 The relay is a native sidecar: it is up before the worker's image is pulled, and ends after the worker. Only the
-worker asks for GPUs, so only it can see them.
+worker asks for GPUs, so only it can see them. A model of a hub is fetched by an init container between the two, which
+alone has the hub's token.
 """
 
 from typing import Any
@@ -11,13 +12,15 @@ import msgspec
 from rhapsode_contract import names
 from rhapsode_contract.placement import ResourceNeeds
 from rhapsode_contract.resources import InferenceWorker
-from rhapsode_operator.observing import MANIFEST_ANNOTATION, RELAY, WORKER
+from rhapsode_contract.sources import ModelSource, parse_source
+from rhapsode_operator.observing import MANIFEST_ANNOTATION, MODEL, RELAY, WORKER
 
 Body = dict[str, Any]
 
 MANIFEST_FOLDER = "/etc/rhapsode"
 KEYS_FOLDER = "/etc/rhapsode-keys"
 CACHE_FOLDER = "/var/cache/rhapsode"
+MODEL_FOLDER = "/var/lib/rhapsode/model"
 SOCKET_FOLDER = str(names.POD_SOCKET.parent)
 LOAD_PROBE_S, LOAD_PROBES = 2, 43_200
 """A load may take a day before the kubelet gives up; the operator speaks up long before (`load.stallSeconds`)."""
@@ -48,14 +51,35 @@ def relay(resource: InferenceWorker, image: str) -> Body:
     }
 
 
+def model(resource: InferenceWorker, image: str) -> Body | None:
+    """Return the init container that fetches the model, if there is anything to fetch."""
+    spec = resource.spec
+    if not _is_fetched(resource):
+        return None
+    env = [
+        *_with_cache(),
+        _value("NVIDIA_VISIBLE_DEVICES", "void"),
+        _value("HF_HUB_DISABLE_TELEMETRY", "1"),
+    ]
+    if (token := spec.model.token_secret_ref) is not None:
+        env.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": token.name, "key": token.key}}})
+    mounts = [
+        _mount("manifest", MANIFEST_FOLDER),
+        _mount("socket", SOCKET_FOLDER),
+        _mount("tmp", "/tmp"),  # noqa: S108
+        _mount("cache", CACHE_FOLDER),
+    ]
+    return {
+        **_common(MODEL, image, "rhapsode_worker.prefetching", env, mounts),
+        "resources": _resources(spec.resources.model),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
 def worker(resource: InferenceWorker, image: str) -> Body:
     """Return the worker. It counts as started when its model is loaded."""
     spec = resource.spec
-    env = [
-        _value(names.ENV_CACHE, CACHE_FOLDER),
-        _value(names.ENV_TERMINATION_LOG, "/dev/termination-log"),
-        _value("HOME", "/tmp"),  # noqa: S108 (the only place that a read-only root leaves)
-    ]
+    env = _with_cache()
     mounts = [
         _mount("manifest", MANIFEST_FOLDER),
         _mount("socket", SOCKET_FOLDER),
@@ -63,6 +87,11 @@ def worker(resource: InferenceWorker, image: str) -> Body:
         _mount("shm", "/dev/shm"),  # noqa: S108
         _mount("cache", CACHE_FOLDER),
     ]
+    if _is_fetched(resource):
+        env.append(_value("HF_HUB_OFFLINE", "1"))  # it is all here, and the token is not
+    if _claim_of_model(resource):
+        env.append(_value(names.ENV_MODEL_FOLDER, MODEL_FOLDER))
+        mounts.append(_mount("model", MODEL_FOLDER) | {"readOnly": True})
     gpus = {spec.gpu_resource: spec.gpu_count} if spec.gpu_count else {}
     return {
         **_common(WORKER, image, "rhapsode_worker", env, mounts),
@@ -85,6 +114,8 @@ def volumes(resource: InferenceWorker, ordinal: int) -> list[Body]:
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
         _cache_volume(resource, ordinal),
     ]
+    if claim := _claim_of_model(resource):
+        found.append({"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
     if resource.spec.auth is not None:
         found.append({"name": "keys", "secret": {"secretName": resource.spec.auth.secret_ref.name}})
     return found
@@ -93,6 +124,30 @@ def volumes(resource: InferenceWorker, ordinal: int) -> list[Body]:
 def claim_name(resource: InferenceWorker, ordinal: int) -> str:
     """Return the name of the claim that is made for a pod's cache."""
     return f"{resource.metadata.name}-{ordinal}-cache"
+
+
+def _source(resource: InferenceWorker) -> ModelSource | None:
+    """Return where the model comes from; None for an engine that has none."""
+    spec = resource.spec
+    return None if spec.engine_name == "Simulator" else parse_source(spec.model.source)
+
+
+def _is_fetched(resource: InferenceWorker) -> bool:
+    source = _source(resource)
+    return source is not None and source.scheme == "hf"
+
+
+def _claim_of_model(resource: InferenceWorker) -> str:
+    source = _source(resource)
+    return source.place if source is not None and source.scheme == "pvc" else ""
+
+
+def _with_cache() -> list[Body]:
+    return [
+        _value(names.ENV_CACHE, CACHE_FOLDER),
+        _value(names.ENV_TERMINATION_LOG, "/dev/termination-log"),
+        _value("HOME", "/tmp"),  # noqa: S108 (the only place that a read-only root leaves)
+    ]
 
 
 def _cache_volume(resource: InferenceWorker, ordinal: int) -> Body:

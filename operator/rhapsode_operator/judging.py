@@ -11,7 +11,7 @@ import msgspec
 
 from rhapsode_contract.conditions import FAILURES, REASONS
 from rhapsode_contract.names import EXIT_CANNOT_WORK
-from rhapsode_operator.observing import Container, Pod, Terminated, read_told
+from rhapsode_operator.observing import WORKER, Container, Pod, Terminated, read_told
 from rhapsode_operator.tales import Tale
 
 UNREACHABLE_AFTER_S = 20.0
@@ -26,6 +26,9 @@ _CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerEr
 _PUT_OUT = {"Evicted", "Preempting", "Terminated"}
 _REFUSED = ("UnexpectedAdmissionError", "TopologyAffinityError", "OutOf", "Node")
 """How the reasons begin that a kubelet gives when it does not take a pod."""
+
+
+_CRASHES = {"worker": "WorkerCrash", "relay": "RelayCrash", "model": "FetchFailed"}
 
 
 class Verdict(NamedTuple):
@@ -79,7 +82,7 @@ def _ended(pod: Pod, *_: Any) -> Verdict | None:
 
 
 def _how_it_ended(pod: Pod) -> str:
-    ends = [(one.name, end) for one in (pod.worker, pod.relay) if (end := one.last_end)]
+    ends = [(one.name, end) for one in pod.by_weight if (end := one.last_end)]
     return f"{ends[0][0]}, {_how(ends[0][1])}" if ends else ""
 
 
@@ -111,7 +114,7 @@ def _served(pod: Pod, *_: Any) -> Verdict | None:
 
 
 def _contained(pod: Pod, *_: Any) -> Verdict | None:
-    for container in (pod.relay, pod.worker):
+    for container in (pod.relay, pod.fetcher, pod.worker):
         waiting = container.state.waiting
         if waiting is None:
             continue
@@ -125,13 +128,21 @@ def _contained(pod: Pod, *_: Any) -> Verdict | None:
     return None
 
 
-def _crashed(pod: Pod, *_: Any) -> Verdict | None:
-    """A container ended and has not recovered: that is remembered until it has started."""
+def _crashed(pod: Pod, tale: Tale | None, *_: Any) -> Verdict | None:
+    """A container ended and has not recovered: that is remembered until it has started, or fetches on."""
+    fetched = pod.fetcher.last_end
+    if pod.fetches and fetched is not None and not (pod.fetcher.running and _gets_on(tale)):
+        return _verdict_of_end(pod, pod.fetcher, fetched)
     for container in (pod.worker, pod.relay):
         end = container.last_end
         if end is not None and not (container.running and container.started):
             return _verdict_of_end(pod, container, end)
     return None
+
+
+def _gets_on(tale: Tale | None) -> bool:
+    """Return whether a load moves again after its last complaint."""
+    return tale is not None and tale.load is not None and not tale.complains
 
 
 def _verdict_of_end(pod: Pod, container: Container, end: Terminated) -> Verdict:
@@ -140,7 +151,7 @@ def _verdict_of_end(pod: Pod, container: Container, end: Terminated) -> Verdict:
         return _verdict("ContainerOOM", f"{container.name} of {pod.name} used more memory than its limit")
     if told := read_told(end.message):
         return _verdict(told.reason, told.message)
-    crash = "WorkerCrash" if container.name == "worker" else "RelayCrash"
+    crash = _CRASHES[container.name]
     reason = "InvalidSpec" if end.exit_code == EXIT_CANNOT_WORK and container.name == "relay" else crash
     last = _last_words(end.message)
     return _verdict(reason, f"{container.name} of {pod.name} ended by {_how(end)}{f': {last}' if last else ''}")
@@ -174,7 +185,8 @@ def _silent(pod: Pod, tale: Tale | None, now: float, stall_s: float) -> Verdict 
         said = f"the relay of {pod.name} at {pod.ip} has not answered for more than {UNREACHABLE_AFTER_S:g} s"
         return _verdict("RelayUnreachable", said)
     silent_s = now - max(tale.progress_at, tale.since)
-    if pod.worker.running and tale.phase in ("starting", "loading", "lost") and silent_s > stall_s:
+    works = pod.worker.running or pod.fetcher.running
+    if works and tale.phase in ("starting", "loading", "lost") and silent_s > stall_s:
         doing = tale.load.stage if tale.load else "starting"
         return _verdict("LoadStalled", f"{pod.name} made no progress with {doing} for more than {round(stall_s)} s")
     return None
@@ -183,9 +195,8 @@ def _silent(pod: Pod, tale: Tale | None, now: float, stall_s: float) -> Verdict 
 def _progress(pod: Pod, tale: Tale | None) -> Verdict:
     if (made := pod.conditions.get("PodReadyToStartContainers")) and made.status == "False":
         return Verdict("Creating", f"{pod.name} waits for its network and volumes{_named(pod.volumes)}")
-    for name, container in (("relay", pod.relay), ("worker", pod.worker)):
-        if not container.running:
-            return Verdict("ImagePulling", f"{pod.images.get(name, f'the {name}')} comes to {pod.node}")
+    if coming := _coming(pod):
+        return coming
     if tale is None or tale.phase in ("starting", "lost"):
         return Verdict("Starting", f"{pod.name} starts")
     if tale.phase == "draining":
@@ -193,6 +204,21 @@ def _progress(pod: Pod, tale: Tale | None) -> Verdict:
     if tale.phase == "ready":
         return Verdict("Starting", f"{pod.name} has loaded its model and does not pass its readiness probe yet")
     return Verdict("Loading", f"{pod.name} loads its model; status.load says how far")
+
+
+def _coming(pod: Pod) -> Verdict | None:
+    """Return what the pod still waits for before its worker runs: an image, or its model."""
+    if pod.fetcher.running:
+        return Verdict("Loading", f"{pod.name} fetches its model; status.load says how far")
+    for name, container in (("relay", pod.relay), ("worker", pod.worker)):
+        if not container.running and not (name == WORKER and _has_fetched(pod)):
+            return Verdict("ImagePulling", f"{pod.images.get(name, f'the {name}')} comes to {pod.node}")
+    return None
+
+
+def _has_fetched(pod: Pod) -> bool:
+    """Return whether its model came, by the worker's image: that one is here."""
+    return pod.fetcher.state.terminated is not None and not pod.fetches
 
 
 def _named(volumes: Sequence[str]) -> str:

@@ -3,10 +3,12 @@
 from rhapsode_contract.catalogue import narrate
 from rhapsode_contract.frames import Narration
 from rhapsode_operator.judging import Verdict
-from rhapsode_operator.observing import Pod, Terminated
+from rhapsode_operator.observing import Container, Pod, Terminated
 
 STILL_S = 15.0
 """How often a pull that goes on is mentioned."""
+
+_WORDS = {"model": "model's fetch"}
 
 
 class Teller:
@@ -14,7 +16,7 @@ class Teller:
 
     def __init__(self) -> None:
         self._placed = False
-        self._restarts = 0
+        self._restarts: dict[str, int] = {}
         self._reason = ""
         self._reason_at = 0.0
         self._told_at = 0.0
@@ -22,7 +24,8 @@ class Teller:
     def tell(self, pod: Pod, verdict: Verdict, now: float) -> list[Narration]:
         """Return what to say now. Call it only when the relay can hear: what was returned counts as told."""
         if not self._reason and pod.has_served:  # an operator before us told it
-            self._placed, self._restarts = True, pod.worker.restart_count
+            self._placed = True
+            self._restarts = {one.name: one.restart_count for one in _told_of(pod)}
         said = [*self._place(pod), *self._restart(pod)]
         if verdict.reason != self._reason:
             self._reason, self._reason_at, self._told_at = verdict.reason, now, now
@@ -40,12 +43,18 @@ class Teller:
         return [narrate("pod_scheduled", {"pod": pod.name, "node": pod.node})]
 
     def _restart(self, pod: Pod) -> list[Narration]:
-        count, end = pod.worker.restart_count, pod.worker.last_end
-        if count <= self._restarts:
-            return []
-        self._restarts = count
-        how = _how(end) if end else "an unknown end"
-        return [narrate("container_restart", {"container": "worker", "count": count, "how": how})]
+        said = []
+        for one in _told_of(pod):
+            if one.restart_count > self._restarts.get(one.name, 0):
+                self._restarts[one.name] = one.restart_count
+                how = _how(one.last_end) if one.last_end else "an unknown end"
+                said.append(
+                    narrate(
+                        "container_restart",
+                        {"container": _WORDS.get(one.name, one.name), "count": one.restart_count, "how": how},
+                    )
+                )
+        return said
 
     def _change(self, pod: Pod, verdict: Verdict) -> list[Narration]:
         if verdict.reason == "ImagePulling":
@@ -56,6 +65,11 @@ class Teller:
         if verdict.reason == "LoadStalled":
             return [narrate("load_stalled", {"why": verdict.message})]
         return []
+
+
+def _told_of(pod: Pod) -> tuple[Container, Container]:
+    """Return the containers whose restarts concern those who wait."""
+    return pod.fetcher, pod.worker
 
 
 def _how(end: Terminated) -> str:

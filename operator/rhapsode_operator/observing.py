@@ -21,7 +21,8 @@ PROTECT_ANNOTATIONS = {
     "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
 }
 """Set while a pod loads; taken away when it serves."""
-RELAY, WORKER = "relay", "worker"
+RELAY, MODEL, WORKER = "relay", "model", "worker"
+"""Our containers, in the order of their start; the second only where a model is fetched from a hub."""
 
 
 class Waiting(Struct, frozen=True):
@@ -129,6 +130,21 @@ class Pod(Struct, frozen=True, kw_only=True):
         return self.containers.get(WORKER, _UNSEEN)
 
     @property
+    def fetches(self) -> bool:
+        """Whether its model is still to be fetched, or being so."""
+        end = self.fetcher.state.terminated
+        return MODEL in self.images and (end is None or end.exit_code != 0)
+
+    @property
+    def by_weight(self) -> tuple[Container, ...]:
+        """Its containers, the one first whose end says most; that a model was fetched says nothing."""
+        return (self.worker, *([self.fetcher] if self.fetches else []), self.relay)
+
+    @property
+    def fetcher(self) -> Container:
+        return self.containers.get(MODEL, _UNSEEN)
+
+    @property
     def has_served(self) -> bool:
         """Whether its worker, as it runs now, has loaded its model: it may have requests in hand."""
         return bool(self.worker.started) and self.worker.running
@@ -218,7 +234,7 @@ def read_pod(body: dict[str, Any]) -> Pod:
         protected=any(name in annotations for name in PROTECT_ANNOTATIONS),
         conditions={raw["type"]: msgspec.convert(raw, PodCondition) for raw in status.get("conditions") or ()},
         containers={raw["name"]: msgspec.convert(raw, Container) for raw in seen},
-        images={raw["name"]: raw.get("image", "") for raw in specs if raw["name"] in (RELAY, WORKER)},
+        images={raw["name"]: raw.get("image", "") for raw in specs if raw["name"] in (RELAY, MODEL, WORKER)},
         volumes=tuple(_needed(spec.get("volumes") or ())),
     )
 

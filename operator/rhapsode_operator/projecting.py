@@ -105,7 +105,7 @@ def troubled(worker: Worker, old: Status, why: Verdict, moment: str) -> Status:
 
 
 def _replica(pod: Pod, seen: Seen) -> ReplicaStatus:
-    ended = [end for container in (pod.worker, pod.relay) if (end := last_exit(container))]
+    ended = [end for container in pod.by_weight if (end := last_exit(container))]
     return ReplicaStatus(
         pod=pod.name,
         node=pod.node,

@@ -34,7 +34,11 @@ IMAGES = Images(
     worker_tensorrt_llm="registry.example/rhapsode-worker-tensorrt-llm:1",
 )  # fmt: skip
 GPU: JSON = {
-    "model": {"source": "hf://Qwen/Qwen3-8B@main", "servedName": "qwen3-8b"},
+    "model": {
+        "source": "hf://Qwen/Qwen3-8B@main",
+        "servedName": "qwen3-8b",
+        "tokenSecretRef": {"name": "hub", "key": "read"},
+    },
     "engine": {"name": "TensorRTLLM", "maxSequences": 64, "options": {"kvCacheFraction": 0.85}},
     "relay": {"drainSeconds": 120},
     "gpus": 2,
@@ -71,7 +75,12 @@ def everything(made: Blueprint) -> list[JSON]:
 
 # To the letter
 
-SHOWN = {"cpu-with-defaults": blueprint(name="smollm"), "tensorrt-llm-with-everything": blueprint(name="chat", **GPU)}
+SHOWN = {
+    "cpu-with-defaults": blueprint(name="smollm"),
+    "cpu-from-a-hub": blueprint(name="smollm", model={"source": "hf://org/smollm"}, cache={"claim": "models"}),
+    "cpu-from-a-claim": blueprint(name="smollm", model={"source": "pvc://models/llama/smollm.gguf"}),
+    "tensorrt-llm-with-everything": blueprint(name="chat", **GPU),
+}
 
 
 class _Plain(yaml.SafeDumper):
@@ -100,6 +109,7 @@ SAME: list[tuple[str, JSON]] = [
     ("suspend", {"suspend": True}),
     ("rollout", {"rollout": {"surge": 1, "waitForIdle": False, "timeoutSeconds": 5}}),
     ("stallSeconds", {"load": {"stallSeconds": 99}}),
+    ("what the fetch may take, where nothing is fetched", {"resources": {"model": {"limits": {"memory": "1Gi"}}}}),
     ("protectLoad", {"disruption": {"protectLoad": False}}),
     ("a default that is written down", {"gpuResource": "nvidia.com/gpu"}),
     ("the engine that is the default", {"engine": {"name": "OpenVINO"}}),
@@ -231,3 +241,41 @@ def test_services_budget_and_status_select_the_same_pods() -> None:
     assert build_budget(made.resource)["spec"]["selector"]["matchLabels"] == chosen
     assert chosen.items() <= pod(made)["metadata"]["labels"].items()
     assert pod(made)["spec"]["subdomain"] == build_services(made.resource)[1]["metadata"]["name"]
+
+
+# Where the model comes from
+
+
+def test_the_hubs_token_is_the_fetchers_alone_and_stands_nowhere() -> None:
+    ref = {"name": "hub", "key": "read"}
+    made = pod(blueprint(model={"source": "hf://org/model", "tokenSecretRef": ref}))
+    relay, model = made["spec"]["initContainers"]
+    tokens = {
+        one["name"]: one["valueFrom"]["secretKeyRef"]
+        for one in model["env"]
+        if "secretKeyRef" in one.get("valueFrom", {})
+    }
+    assert tokens == {"HF_TOKEN": ref}
+    assert "HF_TOKEN" not in str([relay, made["spec"]["containers"]])
+    assert "tokenSecretRef" not in made["metadata"]["annotations"][MANIFEST_ANNOTATION]
+    assert {"name": "HF_HUB_OFFLINE", "value": "1"} in made["spec"]["containers"][0]["env"]
+
+
+@pytest.mark.parametrize("source", ["builtin://smollm2-135m", "file:///models/m.gguf", "pvc://models/m.gguf"])
+def test_only_a_hubs_model_is_fetched_before_the_worker_starts(source: str) -> None:
+    assert [one["name"] for one in pod(blueprint(model={"source": source}))["spec"]["initContainers"]] == ["relay"]
+
+
+def test_an_engine_without_a_model_gets_none() -> None:
+    for source in ("hf://org/model", "pvc://models/m.gguf"):
+        made = pod(blueprint(model={"source": source}, engine={"name": "Simulator"}))["spec"]
+        assert len(made["initContainers"]) == 1
+        assert "model" not in [one["name"] for one in made["volumes"]]
+
+
+def test_a_mirror_is_named_in_the_template() -> None:
+    mirror = {"name": "HF_ENDPOINT", "value": "https://hub.example"}
+    template = {"spec": {"initContainers": [{"name": "model", "env": [mirror]}]}}
+    made = pod(blueprint(model={"source": "hf://org/model"}, podTemplate=template))["spec"]
+    assert [one["name"] for one in made["initContainers"]] == ["relay", "model"]
+    assert mirror in made["initContainers"][1]["env"]

@@ -117,7 +117,7 @@ CASES = [
     Case("relay's end", ended(1, name="relay"), "RelayCrash", ("relay of w-0 ended by exit code 1", "relay's log")),
     Case("relay's manifest", ended(78, name="relay", message="spec.model: required"), "InvalidSpec", ("spec.model: required", "Correct the spec")),
     Case("CUDA memory", wrote("CUDAOutOfMemory", ASKED), "CUDAOutOfMemory", ("1,200 MiB with 310 MiB free", "kvCacheFraction")),
-    *[Case(f"worker wrote {reason}", wrote(reason, "because. "), reason, ("because.", FAILURES[reason].remedy)) for reason in ("ModelNotFound", "SourceNotSupported", "BadEngineOption", "EngineNotInstalled", "ModelLoadFailed", "FetchFailed")],
+    *[Case(f"worker wrote {reason}", wrote(reason, "because. "), reason, ("because.", FAILURES[reason].remedy)) for reason in ("ModelNotFound", "SourceNotSupported", "BadEngineOption", "EngineNotInstalled", "ModelLoadFailed", "FetchFailed", "ModelGated", "CacheFull")],
     Case("worker wrote nonsense", wrote("Loaded", "who knows"), "EngineCrash", ("who knows",)),
     Case("remembered while it loads again", on_node(worker=container("worker", RAN, restarts=1, last={"terminated": {"exitCode": 137, "reason": "OOMKilled"}})), "ContainerOOM", ("more memory",)),
     Case("worker told a failure", on_node(), "BadEngineOption", ("no option kvCache", "Correct spec.engine.options"), gave_up("BadEngineOption", "no option kvCache")),
