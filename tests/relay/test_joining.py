@@ -188,9 +188,10 @@ def test_events_are_cut_whole_wherever_the_network_cuts_them(step: int) -> None:
 
 def test_an_event_without_end_is_given_up() -> None:
     cutter = EventCutter()
+    for _ in range(MAX_EVENT_BYTES // 2**20):
+        cutter.cut(b"x" * 2**20)
     with pytest.raises(Broken):
-        for _ in range(MAX_EVENT_BYTES // 2**20 + 2):
-            cutter.cut(b"x" * 2**20)
+        cutter.cut(b"x")
 
 
 def test_heartbeats_of_a_day_take_no_memory() -> None:

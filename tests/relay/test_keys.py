@@ -13,7 +13,9 @@ from rhapsode_relay.settings import RelaySettings
 from support.commands import Command
 from support.fake_worker import FakeWorker
 from support.processes import Relay, manifest, running_relay, wait_until
+from support.replicas import replicas
 from support.requests import assert_error
+from support.streams import Stream, ask, text_of
 
 
 @pytest.fixture
@@ -58,6 +60,39 @@ def test_nothing_else_opens(locked: Relay, shown: str | bytes | None) -> None:
     answer = knock(locked, shown)
     assert_error(answer, 401, "invalid_api_key")
     assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_key_may_come_in_a_header_of_its_own(locked: Relay) -> None:
+    """A proxy of the API server keeps `Authorization` for itself."""
+
+    def knock_with(**headers: str) -> int:
+        return httpx.get(
+            f"{locked.url}/v1/models", headers={k.replace("_", "-"): v for k, v in headers.items()}
+        ).status_code
+
+    assert knock_with(X_Api_Key="first") == 200
+    assert knock_with(X_Api_Key="first", Authorization="Bearer of-someone-else") == 200
+    assert knock_with(X_Api_Key="wrong", Authorization="Bearer first") == 200
+    for shown in ("", "firs", "FIRST", "Bearer first", "hidden", "alice", "x" * 5000):
+        assert knock_with(X_Api_Key=shown) == 401
+
+
+def test_keys_travel_to_the_other_replicas(folder: Path) -> None:
+    key = {"X-Api-Key": "first"}
+    with replicas(2, ready=0, environ={names.ENV_KEYS: str(folder)}) as (loading, ready):
+        worker = ready.come()
+        with ask(loading.port, headers=key) as stream:
+            job = worker.serve("a")
+            assert text_of(stream.rest()) == "a"
+        with Stream(
+            loading.port, f"/v1/inference/{job.job_id}/stream", headers={"Authorization": "Bearer first"}
+        ) as again:
+            assert text_of(again.rest()) == "a"
+        with Stream(loading.port, f"/v1/correlations/{job.correlation_id}/stream", headers=key) as screen:
+            assert text_of(screen.until("done")) == "a"
+        for path in (f"/v1/inference/{job.job_id}", f"/v1/correlations/{job.correlation_id}/stream"):
+            hopped = httpx.get(f"{loading.relay.url}{path}", headers={names.HOP_HEADER: "sim-1"})
+            assert_error(hopped, 401, "invalid_api_key")
 
 
 @pytest.mark.parametrize(

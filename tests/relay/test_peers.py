@@ -1,0 +1,119 @@
+"""Who the other replicas are. A name that a client brings only chooses among those that we know."""
+
+import socket
+
+import pytest
+
+from rhapsode_contract import names
+from rhapsode_contract.validating import decode_manifest
+from rhapsode_relay.peers import MAX_PEERS, Address, ListedPeers, ServicePeers, look_up, owner_in, parse_peers
+from rhapsode_relay.registry import new_job_id
+from rhapsode_relay.settings import RelaySettings
+from support.processes import manifest
+
+
+class Names:
+    """A DNS of the test's own, which keeps what it was asked."""
+
+    def __init__(self, **known: list[str]) -> None:
+        self.known = known
+        self.asked: list[str] = []
+        self.down = False
+
+    async def look_up(self, name: str) -> list[str]:
+        self.asked.append(name)
+        if self.down:
+            raise OSError("the resolver does not answer")
+        return self.known.get(name.replace("-", "_").replace(".", "__"), [])
+
+
+def service(known: Names, own: str = "chat-0") -> ServicePeers:
+    return ServicePeers(own, "chat", "chat-pods", 8080, known.look_up)
+
+
+@pytest.mark.parametrize("worker", ["sim", "smollm-0", "a-b-c-12"])
+def test_every_id_that_a_relay_makes_names_its_owner(worker: str) -> None:
+    assert owner_in(new_job_id(worker)) == worker
+
+
+@pytest.mark.parametrize("name", ["chat-1", "chat-99999", "chat-10"])
+def test_pods_of_our_resource_are_known_unasked(name: str) -> None:
+    known = Names()
+    assert service(known).knows(name)
+    assert known.asked == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["chat-0", "chat", "chat-", "chat-01", "chat-100000", "chat-x", "chat-1.evil", "other-1", "chat-1-1", "chat--1",
+     "Chat-1", "chat-1\n", "", "chat-١", "xchat-1", "chat-1:80", "localhost"],
+)  # fmt: skip
+def test_nobody_else_is(name: str) -> None:
+    assert not service(Names()).knows(name)
+
+
+async def test_a_pod_is_found_by_its_name_and_one_without_a_name_is_gone() -> None:
+    known = Names(chat_1__chat_pods=["10.0.0.7", "fd00::7"])
+    assert await service(known).find("chat-1") == Address("10.0.0.7", 8080)
+    assert await service(known).find("chat-2") is None
+    known.down = True
+    with pytest.raises(OSError, match="resolver"):
+        await service(known).find("chat-1")
+
+
+async def test_all_others_are_found_without_ourselves() -> None:
+    known = Names(chat_pods=["10.0.0.1", "10.0.0.2", "fd00::3"], chat_0__chat_pods=["10.0.0.1"])
+    peers = service(known)
+    assert [str(one) for one in await peers.others()] == ["10.0.0.2:8080", "[fd00::3]:8080"]
+    peers.exclude(Address("10.0.0.2", 8080))
+    assert [one.host for one in await peers.others()] == ["fd00::3"]
+    known.down = True
+    assert await peers.others() == [], "then we are alone for now"
+
+
+async def test_too_many_are_too_many() -> None:
+    known = Names(chat_pods=[f"10.0.1.{n}" for n in range(200)])
+    assert len(await service(known).others()) == MAX_PEERS
+
+
+async def test_a_list_names_the_others_and_may_name_us() -> None:
+    plan = parse_peers("a=127.0.0.1:1, b=[::1]:2,c-3=relay.local:3")
+    assert not isinstance(plan, str)
+    peers = ListedPeers("a", plan)
+    assert [peers.knows(name) for name in ("a", "b", "c-3", "relay.local", "")] == [False, True, True, False, False]
+    assert await peers.find("b") == Address("::1", 2)
+    assert await peers.others() == [Address("::1", 2), Address("relay.local", 3)]
+    peers.exclude(Address("::1", 2))
+    assert await peers.others() == [Address("relay.local", 3)]
+
+
+@pytest.mark.parametrize(
+    "text", ["a=", "a=host", "a=host:0", "a=host:99999", "a=:1", "A=h:1", "a=h:1,", "a=h:1;b=h:2", "a b", "-x", "x/y",
+             "a=http://h:1", "h:1", "a=h:1\nb=h:2"],
+)  # fmt: skip
+def test_what_makes_no_sense_is_named_at_the_start(text: str) -> None:
+    with pytest.raises(ValueError, match="RHAPSODE_PEERS"):
+        RelaySettings.load(decode_manifest(manifest()), {names.ENV_PEERS: text})
+
+
+def test_an_empty_one_means_that_we_are_alone() -> None:
+    assert not RelaySettings.load(decode_manifest(manifest()), {names.ENV_PEERS: ""}).peers
+
+
+async def test_the_resolver_of_this_machine_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await look_up("localhost")
+
+    async def gone(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def busy(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "getaddrinfo", gone)
+    assert await look_up("chat-9.chat-pods") == []
+    monkeypatch.setattr(loop, "getaddrinfo", busy)
+    with pytest.raises(OSError, match="Temporary"):
+        await look_up("chat-9.chat-pods")
