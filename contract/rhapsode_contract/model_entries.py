@@ -27,6 +27,11 @@ MODEL_ENTRIES = (
         target="model",
     ),
     _life(
+        "model_copy", "fetcher", "Copying {source} to the cache ({bytes_total:size}): OpenVINO opens it for writing",
+        "Making {source} a home of its own 🏠", "It copied {source}, {bytes_total:size}, to where it could be opened.",
+        target="source",
+    ),
+    _life(
         "model_resume", "fetcher", "Going on with {model} from {bytes_done:size} of {bytes_total:size}",
         "Picking up where I left off 🧵", "It took up {model} where it had been dropped.", target="model",
     ),

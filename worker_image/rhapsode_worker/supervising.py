@@ -11,6 +11,7 @@ import uuid
 
 from rhapsode_contract import frames, names
 from rhapsode_contract.catalogue import narrate
+from rhapsode_worker.copying import open_to_engine
 from rhapsode_worker.engine_process import Ending, EngineProcess
 from rhapsode_worker.engines import ENGINES, LoadPlan, find_engine
 from rhapsode_worker.errors import LoadError
@@ -109,7 +110,8 @@ class Supervisor:
         find_engine(self._engine_name)  # nothing is fetched for an engine that is not here
         if self._engine_name == "Simulator":
             return ""
-        return str((await prepare_model(self.settings, self._engine_name, self._voice)).path)
+        found = await prepare_model(self.settings, self._engine_name, self._voice)
+        return str(await open_to_engine(found, self._engine_name, self.settings.cache, self._voice))
 
     async def _run_engine(self, path: str, attempt: int) -> Ending:
         engine_spec = self.settings.engine
