@@ -16,14 +16,9 @@ from rhapsode_relay.handing_over import choose
 from rhapsode_relay.peers import Address
 from support.fake_worker import FakeWorker
 from support.processes import Relay, running_relay, wait_until
-from support.replicas import Replica, replicas
+from support.replicas import Replica, replicas, worker_of
 from support.requests import assert_error, post
 from support.streams import Stream, actions_of, ask, names_of, text_of
-
-
-def worker_of(replica: Replica) -> FakeWorker:
-    assert replica.worker is not None
-    return replica.worker
 
 
 def handed_over(relay: Relay, why: str) -> float:

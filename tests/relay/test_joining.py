@@ -6,18 +6,12 @@ import pytest
 from rhapsode_contract import frames, names
 from rhapsode_relay.calling import Broken
 from rhapsode_relay.joining import MAX_EVENT_BYTES, EventCutter
-from support.fake_worker import FakeWorker
 from support.processes import wait_until
-from support.replicas import Replica, replicas
+from support.replicas import Replica, replicas, worker_of
 from support.streams import Event, Stream, ask, text_of
 
 IDS = {"X-Correlation-Id": "turn-7"}
 PATH = "/v1/correlations/turn-7/stream"
-
-
-def worker_of(replica: Replica) -> FakeWorker:
-    assert replica.worker is not None
-    return replica.worker
 
 
 def heard_by(replica: Replica, readers: int) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from rhapsode_contract import names
 from support.fake_worker import FakeWorker
 from support.processes import Relay, free_port, manifest, wait_until
@@ -38,8 +40,6 @@ class Replica:
         return self.worker
 
     def phase(self) -> str:
-        import httpx
-
         return str(httpx.get(f"{self.relay.admin_url}/v1/worker").json()["phase"])
 
     def die(self) -> None:
@@ -61,6 +61,17 @@ class Replica:
     def close(self) -> None:
         self.leave()
         self.relay.close()
+
+
+def worker_of(replica: Replica) -> FakeWorker:
+    """Return the worker that a test plays for a replica."""
+    assert replica.worker is not None
+    return replica.worker
+
+
+def forwarded(replica: Replica, kind: str, result: str) -> float:
+    """Return how many requests a replica passed on."""
+    return replica.relay.metric(f'rhapsode_requests_forwarded_total{{kind="{kind}",result="{result}"}}')
 
 
 @contextlib.contextmanager
