@@ -100,6 +100,8 @@ def refusal(response: httpx.Response) -> CommandError:
         return CommandError(f"{response.url}: HTTP {response.status_code}")
     after = response.headers.get("retry-after")
     hint = f" (try again in {after} s)" if after else ""
+    if response.status_code == 401:
+        hint = f" ({ENV_KEY} holds the one that is sent)"
     status = EXIT_TRY_LATER if body.retryable else EXIT_FAILED
     return CommandError(f"{body.error.code}: {body.error.message}{hint}", status)
 

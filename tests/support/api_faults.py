@@ -39,6 +39,7 @@ class ApiFaults:
         self._server, self._skew_s = server, skew_s
         self._chance = random.Random(seed)
         self._port = free_port()
+        self._tls: ssl.SSLContext | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="api faults", daemon=True)
         self._up = threading.Event()
@@ -104,7 +105,7 @@ class ApiFaults:
         connector = aiohttp.TCPConnector(ssl=trust, limit=0)
         async with aiohttp.ClientSession(connector=connector, read_bufsize=4 * 1024 * 1024) as self._session:
             await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", self._port).start()
+            await web.TCPSite(runner, "127.0.0.1", self._port, ssl_context=self._tls).start()
             self._up.set()
             await self._closing.wait()
             self._abort_watches()

@@ -214,7 +214,7 @@ def _raise_refusal(response: httpx.Response) -> None:
             raise NotThereError(message)
         case 410:
             raise Expired
-        case code if code < 500 and code != 429:
+        case code if code < 500 and code != 429 and not _has_no_address(message):
             raise CommandError(f"the API server: {message}")
     raise Unreachable(_place(message), request=response.request)
 
@@ -232,19 +232,24 @@ def _status_of(response: httpx.Response) -> JSON | None:
 
 def _right(message: str) -> str:
     """Return how to get the right that is missing, where it is one that people must be given."""
-    if "services/proxy" in message:
-        return "; who may ask has get, create and delete on services/proxy"
-    if "pods/proxy" in message:
-        return "; who may listen to pods has get on pods/proxy"
-    return ""
+    needed = {
+        "services/proxy": "who may ask has get, create and delete on services/proxy",
+        "pods/proxy": "who may listen to pods has get on pods/proxy",
+        names.PLURAL: f"who may look has get, list and watch on {names.PLURAL}.{names.GROUP}",
+    }
+    return next((f"; {right}" for resource, right in needed.items() if f'resource "{resource}"' in message), "")
+
+
+def _has_no_address(message: str) -> bool:
+    return message in ("address not allowed", "pod does not have a host assigned")
 
 
 def _place(message: str) -> str:
     """Return an API server's words for what is not there, in ours."""
     if "no endpoints available" in message:
         return "no pod is there yet"
-    if "address not allowed" in message or "pod does not have a host" in message:
-        return f"the pod has no address yet ({message})"
+    if _has_no_address(message):
+        return "the pod has no address yet"
     if "error trying to reach service" in message:
         return f"the pod's relay does not answer ({message.partition(': ')[2] or message})"
     return message

@@ -24,9 +24,10 @@ def transitions(before: JSON, now: JSON, *, deaf: bool) -> Iterator[Line]:
     if not status.get("conditions") and not before:
         yield Line("warn", "no operator has looked at it yet; is rhapsode-operator running?")
     known = {one["type"]: (one["status"], one["reason"]) for one in was.get("conditions") or ()}
+    ready = next((one.get("message") for one in status.get("conditions") or () if one["type"] == "Ready"), "")
     for one in status.get("conditions") or ():
         if known.get(one["type"]) != (one["status"], one["reason"]) and _is_worth(one, known):
-            yield Line(_level(one), clean(_words(one), limit=_LONG))
+            yield Line(_level(one), clean(_words(one, ready), limit=_LONG))
     if deaf:
         yield from _told(was, status)
 
@@ -40,7 +41,9 @@ def _is_worth(one: JSON, known: Mapping[str, Any]) -> bool:
     return bool(one["status"] == "True") or (one["status"] == "False" and known.get(one["type"], ("",))[0] == "True")
 
 
-def _words(one: JSON) -> str:
+def _words(one: JSON, ready: str | None) -> str:
+    if one["type"] == "Stalled" and one["status"] == "True" and one.get("message") == ready:
+        return f"Stalled is True, {one['reason']}: nothing will change until a person acts"
     said = one.get("message") or one["reason"]
     return f"{one['type']} is {one['status']}, {one['reason']}: {said}"
 
