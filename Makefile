@@ -31,7 +31,7 @@ types: $(STAMP) ## check types, tests included
 	@echo "· checking types"
 	@$(BIN)/mypy
 
-generate: $(STAMP) ## write again what is made from the code: docs/narration.md, docs/inferenceworker.md, crds/, deploy/
+generate: $(STAMP) ## write again what is made from the code: pages of docs/, crds/, deploy/, charts/
 	@echo "· generating"
 	@$(BIN)/python scripts/generate.py
 

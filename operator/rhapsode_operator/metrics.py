@@ -58,8 +58,7 @@ class Metrics:
         self._events = Counter("rhapsode_events_posted", "Events, by result.", ["result"], registry=registry)
         self.streams = Gauge("rhapsode_telemetry_streams", "Relays that are listened to.", registry=registry)
         """Whoever listens gives it a function."""
-        self._conditions = _Conditions()
-        registry.register(self._conditions)
+        self._conditions = _Conditions(registry)
 
     def page(self) -> bytes:
         """Return all of it as Prometheus reads it."""
@@ -110,8 +109,9 @@ class Metrics:
 class _Conditions(Collector):
     """What holds of each resource, read when asked for: a reason that changes leaves nothing behind."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._told: dict[Key, list[tuple[str, str, bool]]] = {}
+        registry.register(self)
 
     def note(self, key: Key, conditions: Sequence[Condition]) -> None:
         if not conditions:

@@ -11,9 +11,9 @@ from rhapsode_operator.settings import OperatorSettings
 from support.api_server import ApiServer, ControllerManager
 from support.documents import ROOT, blocks
 from support.kubelet import Kubelet
-from support.sessions import Session, commands, compare, in_a_cluster
+from support.sessions import Session, commands, compare, in_a_cluster, in_a_real_cluster
 
-BLOCKS = [block for block in blocks("console") if in_a_cluster(block)]
+BLOCKS = [block for block in blocks("console") if in_a_cluster(block) and not in_a_real_cluster(block)]
 
 
 @pytest.fixture

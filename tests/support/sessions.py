@@ -35,6 +35,11 @@ def shape(line: str) -> str:
     return line.strip()
 
 
+def in_a_real_cluster(block: Block) -> bool:
+    """Return whether a block needs nodes that run images: `e2e` runs those, `tests/chart` its Helm commands."""
+    return block.document == "docs/operations.md" or "helm " in block.text
+
+
 def in_a_cluster(block: Block) -> bool:
     """Return whether a block needs a cluster: `tests/operator` runs those."""
     return "kubectl " in block.text

@@ -14,11 +14,11 @@ from rhapsode_contract.validating import decode_manifest
 from support.documents import Block, blocks
 from support.models import smollm
 from support.processes import Play, manifest, playing
-from support.sessions import Session, commands, compare, in_a_cluster
+from support.sessions import Session, commands, compare, in_a_cluster, in_a_real_cluster
 
 RUN_BY_CI = {"make test", "make lint types test", "make generate", "make bench", ".ci/run"}
 """Commands that would run this test again, or for minutes; `.ci/run` runs them, and `test_bench` the bench."""
-CONSOLES = [block for block in blocks("console") if not in_a_cluster(block)]
+CONSOLES = [one for one in blocks("console") if not in_a_cluster(one) and not in_a_real_cluster(one)]
 SESSIONS = {document: [one for one in CONSOLES if one.document == document] for document in
             dict.fromkeys(one.document for one in CONSOLES)}  # fmt: skip
 
