@@ -149,7 +149,7 @@ class KubeletLoop:
 
     def _live(self, pod: JSON) -> Life:
         number = next(_numbers)
-        ip = f"127.{16 + os.getpid() % 200}.{number // 250 % 250}.{1 + number % 250}"
+        ip = _address(number)
         if self._hollow_s is not None:
             return HollowLife(self._house, pod, ip, self._hollow_s)
         self.seen.append(PodLife(self._house, pod, ip, number))
@@ -230,3 +230,13 @@ class KubeletLoop:
         except ApiError as exc:
             if exc.status not in (403, 404):
                 raise
+
+
+def coming_addresses(count: int) -> list[str]:
+    """Return the addresses of the next pods, for a test that must know them before."""
+    number = next(_numbers)
+    return [_address(number + 1 + one) for one in range(count)]
+
+
+def _address(number: int) -> str:
+    return f"127.{16 + os.getpid() % 200}.{number // 250 % 250}.{1 + number % 250}"

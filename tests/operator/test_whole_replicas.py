@@ -1,0 +1,51 @@
+"""Two pods of one resource: a client that comes back to the other one loses nothing."""
+
+import hashlib
+from typing import Any
+
+import httpx
+
+from rhapsode_contract import names
+from support.kubelet import Kubelet
+from support.kubelet_loop import coming_addresses
+from support.operators import Cluster
+from support.pod_calls import PodCall
+from support.processes import wait_until
+from support.streams import Stream, text_of
+
+JSON = dict[str, Any]
+
+
+def listed(count: int) -> JSON:
+    """Return a template with a list of the pods: nobody here answers for the headless Service's names."""
+    addresses = enumerate(coming_addresses(count))
+    peers = ",".join(f"sim-{number}={address}:{names.DEFAULT_PORT}" for number, address in addresses)
+    env = [{"name": names.ENV_PEERS, "value": peers}]
+    return {"spec": {"initContainers": [{"name": "relay", "env": env}]}}
+
+
+def test_a_stream_goes_on_at_the_other_pod_and_is_cancelled_there(cluster: Cluster) -> None:
+    with Kubelet(cluster.server) as kubelet:
+        cluster.operate()
+        cluster.apply(podTemplate=listed(2), options={"tokensPerSecond": 100})
+        cluster.wait_ready()
+        cluster.patch("sim", {"replicas": 2})
+        cluster.wait_status("sim", "has two pods", lambda status: status.get("readyReplicas") == 2)
+        here, there = kubelet.address("sim-0"), kubelet.address("sim-1")
+        with PodCall(here, 200) as call:
+            call.wait("token")
+        last = call.events[-1]
+        job = last.data["job_id"]
+        with Stream(
+            names.DEFAULT_PORT, f"/v1/inference/{job}/stream", host=there, headers={"Last-Event-ID": last.id}
+        ) as again:
+            events = [*call.events, *again.rest()]
+        assert again.headers["x-replay"] == "replay"
+        end = next(event for event in events if event.name == "end")
+        assert job.startswith("sim-0-")
+        assert hashlib.sha256(text_of(events).encode()).hexdigest() == end.data["text_sha256"]
+        with PodCall(here, 100_000) as endless:
+            job = endless.wait("token").data["job_id"]
+            url = f"http://{there}:{names.DEFAULT_PORT}/v1/inference/{job}"
+            assert httpx.delete(url).json()["status"] == "cancelled"
+            wait_until(lambda: httpx.get(url).json()["status"] == "cancelled", "both know it")
