@@ -11,6 +11,7 @@ from rhapsode_operator.settings import OperatorSettings
 from support.api_server import ApiServer, ControllerManager
 from support.documents import ROOT, blocks
 from support.kubelet import Kubelet
+from support.service_proxy import ServiceProxy
 from support.sessions import Session, commands, compare, in_a_cluster, in_a_real_cluster
 
 BLOCKS = [block for block in blocks("console") if in_a_cluster(block) and not in_a_real_cluster(block)]
@@ -19,11 +20,16 @@ BLOCKS = [block for block in blocks("console") if in_a_cluster(block) and not in
 @pytest.fixture
 def session(api_server: ApiServer, namespace: str) -> Iterator[Session]:
     """A shell whose kubectl speaks to the API server, in a namespace of its own."""
-    with ControllerManager(api_server), Kubelet(api_server), tempfile.TemporaryDirectory() as folder:
+    with (
+        ControllerManager(api_server),
+        Kubelet(api_server),
+        ServiceProxy(api_server) as proxy,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         session = Session(
             Path(folder),
             {
-                "KUBECONFIG": str(api_server.kubeconfig(namespace=namespace)),
+                "KUBECONFIG": str(proxy.config(namespace)),
                 "RHAPSODE_NAMESPACE": namespace,
                 "RHAPSODE_WATCH_NAMESPACES": namespace,
                 "HOME": folder,
@@ -46,7 +52,7 @@ def test_every_command_runs_and_says_what_the_document_shows(document: str, sess
 
 
 def test_there_are_commands() -> None:
-    assert {block.document for block in BLOCKS} >= {"README.md", "docs/operator.md"}
+    assert {block.document for block in BLOCKS} >= {"README.md", "docs/operator.md", "docs/kubectl.md"}
 
 
 def test_every_setting_is_documented() -> None:

@@ -28,6 +28,8 @@ _BY_FAILURE: Mapping[str, tuple[str, ...]] = {
     "BadEngineOption": (EDIT,),
     "EngineNotInstalled": (EDIT,),
     "ModelLoadFailed": (LAST_LOG, EDIT),
+    "ModelGated": (EDIT, "kubectl get secrets{flags}"),
+    "CacheFull": ("kubectl get pvc{flags}", EDIT),
     "FetchFailed": (LOG, UNTIL),
     "EngineCrash": (LAST_LOG, DESCRIBE),
     "WorkerCrash": (LAST_LOG, DESCRIBE),

@@ -19,12 +19,13 @@ def draw(facts: Facts, width: int) -> str:
 
 
 def _head(facts: Facts, width: int) -> Iterator[str]:
-    yield f"{facts.name} · {facts.phase} · {facts.ready} of {facts.wanted} ready · {ago(facts.age_s)} old"
-    yield f"{facts.model} on {facts.engine or 'an engine not chosen yet'}"
+    count = f"{facts.ready} of {facts.wanted} ready"
+    yield from wrap(f"{facts.name} · {facts.phase} · {count} · {ago(facts.age_s)} old", width)
+    yield from wrap(f"{facts.model} on {facts.engine or 'an engine not chosen yet'}", width)
     if facts.endpoint:
         yield facts.endpoint
     if facts.behind:
-        yield from textwrap.wrap(f"! {facts.behind}", width)
+        yield from wrap(f"! {facts.behind}", width)
 
 
 def _trouble(facts: Facts, width: int) -> Iterator[str]:
@@ -32,7 +33,7 @@ def _trouble(facts: Facts, width: int) -> Iterator[str]:
         return
     yield f"{'STALLED' if facts.failure.stalled else 'TROUBLE'}  {facts.failure.reason}"
     for text in (facts.failure.message, f"→ {facts.failure.remedy}" if facts.failure.remedy else ""):
-        yield from textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="  ")
+        yield from wrap(text, width, "  ", "  ")
 
 
 def _now(facts: Facts, width: int) -> Iterator[str]:
@@ -45,7 +46,7 @@ def _now(facts: Facts, width: int) -> Iterator[str]:
     }
     for name, text in shown.items():
         if text:
-            yield from textwrap.wrap(f"{name}  {text}", width, subsequent_indent=" " * 6)
+            yield from wrap(f"{name}  {text}", width, "", " " * 6)
 
 
 def _vram(facts: Facts) -> str:
@@ -111,9 +112,14 @@ def table(rows: Sequence[Sequence[str]], width: int = WIDE) -> Iterator[str]:
     for row in rows:
         start = "".join(f"{cell:<{room}}  " for cell, room in zip(row, widths, strict=False))
         room = max(24, width - len(start))
-        first, *more = textwrap.wrap(row[-1], room) or [""]
+        first, *more = wrap(row[-1], room) or [""]
         yield (start + first).rstrip()
         yield from (" " * len(start) + line for line in more)
+
+
+def wrap(text: str, width: int, first: str = "", then: str = "") -> list[str]:
+    """Return lines; names with hyphens stay whole, so that they can be copied."""
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=then, break_on_hyphens=False)
 
 
 def ago(seconds: float | None) -> str:
