@@ -25,7 +25,8 @@ class Asking:
         self._process = process
         self._queue: queue.Queue[Line | None] = queue.Queue()
         self._errors: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def until(self, wanted: Callable[[list[Line]], Any], what: str, seconds: float = 90) -> Any:
         """Return the first true value of a condition on all lines so far."""
@@ -56,6 +57,14 @@ class Asking:
         """Wait for a narration with these words."""
         found: Line = self.until(lambda lines: _narration(lines, text), f"{text!r} is narrated", seconds)
         return found
+
+    def close(self) -> None:
+        """End the client, whatever it does."""
+        self._process.kill()
+        self._process.wait(10)
+        self._reader.join(10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def said(self) -> list[str]:
         return [line["event"]["human"] for line in self.lines if line["what"] == "narration"]
@@ -102,11 +111,11 @@ class Client:
             [*command, f"{worker}.{namespace}", *options],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
+        asking = Asking(process)
         try:
-            yield Asking(process)
+            yield asking
         finally:
-            process.kill()
-            process.wait(10)
+            asking.close()
 
     def ask(self, worker: str, namespace: str, *options: str, seconds: float = 120) -> Line:
         """Ask one question and return how it ended."""

@@ -1,10 +1,12 @@
 """The cluster under test, by kubectl: what a person types is what a scenario does."""
 
+import contextlib
 import json
 import os
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
@@ -35,6 +37,26 @@ class Cluster:
         """Return kubectl's exit status and all its words."""
         done = subprocess.run(["kubectl", *args], capture_output=True, text=True, timeout=timeout, check=False)
         return done.returncode, done.stdout + done.stderr
+
+    @contextlib.contextmanager
+    def watching(self, *args: str) -> Iterator[list[str]]:
+        """Run a kubectl that never ends; yield the lines that it says so far."""
+        lines: list[str] = []
+        process = subprocess.Popen(["kubectl", *args], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
+        reader.start()
+        try:
+            yield lines
+        finally:
+            process.kill()
+            reader.join(10)
+            process.stdout.close()
+            process.wait(10)
+
+    def heard(self, lines: list[str], text: str, seconds: float = 30) -> None:
+        """Wait until a line has these words."""
+        until(lambda: any(text in line for line in lines), f"{text!r} is shown", seconds)
 
     def on_node(self, *args: str, timeout: float = 60) -> str:
         """Return what a program on the node says."""

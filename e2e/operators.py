@@ -8,7 +8,7 @@ from e2e.clusters import Body, Cluster, until
 CHART = Path(__file__).parents[1] / "charts" / "rhapsode"
 NAMESPACE = "rhapsode"
 RELEASE = "rhapsode"
-_SELECTOR = "app.kubernetes.io/component=operator"
+_SELECTOR = "app.kubernetes.io/name=rhapsode-operator"
 
 
 class Operator:
