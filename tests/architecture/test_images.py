@@ -13,7 +13,7 @@ DOCKERFILES = [ROOT / folder / "Dockerfile" for folder in ("operator", "relay", 
 
 
 def test_the_model_in_the_image_is_the_builtin_one() -> None:
-    pinned = (ROOT / "requirements/model.txt").read_text().splitlines()[1:]
+    pinned = (ROOT / "worker_image/model.txt").read_text().splitlines()[1:]
     assert pinned == [f"{one.requirement} --hash=sha256:{one.wheel_sha256}" for one in BUILTINS.values()]
 
 
