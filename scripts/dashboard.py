@@ -119,7 +119,14 @@ RELAYS = Row("Relays", (
             Query(_rate("rhapsode_relay_readers_stalled_total"), "{{worker}} readers that took no data"),
         ), what="Tokens are never dropped.",
     ),
-    Panel("Memory of journals", (Query(f"rhapsode_relay_journal_bytes{{{RELAY}}}", "{{pod}}"),), "bytes", width=24),
+    Panel(
+        "Passed on to other replicas a second", (
+            Query(_rate("rhapsode_requests_forwarded_total", "kind, result"), "{{kind}} {{result}}"),
+            Query(_rate("rhapsode_requests_handed_over_total", "why"), "new requests of one that is {{why}}"),
+        ), what="Of clients that came back to another replica than their job's, or asked one that cannot begin.",
+        width=12,
+    ),
+    Panel("Memory of journals", (Query(f"rhapsode_relay_journal_bytes{{{RELAY}}}", "{{pod}}"),), "bytes", width=12),
 ))  # fmt: skip
 VRAM = Row("VRAM", (
     Panel(

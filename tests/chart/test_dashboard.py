@@ -1,6 +1,7 @@
 """Dashboard and alerts ask only for what a process of ours tells: its real pages of metrics are read."""
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,21 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rhapsode_contract import frames
 from rhapsode_contract.statuses import Condition
+from rhapsode_contract.validating import decode_manifest
 from rhapsode_operator.metrics import Metrics
+from rhapsode_relay.conducting import Conductor
+from rhapsode_relay.hearing import Hearing
+from rhapsode_relay.listening import Room
+from rhapsode_relay.metrics import RelayCollector
+from rhapsode_relay.reading import Readers
+from rhapsode_relay.settings import RelaySettings
 from support.charts import CHART, find, render, run_promtool
+from support.documents import ROOT
 from support.fake_worker import FakeWorker
 from support.processes import Relay, running_relay, wait_until
 from support.requests import post
@@ -23,6 +33,7 @@ from support.streams import ask
 DASHBOARD = json.loads((CHART / "files/dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 ASKED = [target["expr"] for panel in PANELS for target in panel["targets"]]
+VARIABLES = [one["query"] for one in DASHBOARD["templating"]["list"] if one["type"] == "query"]
 ALERTS = [
     rule["expr"]
     for group in yaml.safe_load((CHART / "files/alerts.yaml").read_text())["groups"]
@@ -38,8 +49,7 @@ def told() -> Iterator[Told]:
     """What all processes tell: names of samples with their labels."""
     with running_relay() as relay, FakeWorker(relay.socket, ready=False) as worker:
         found = _samples(_busy_operator().page().decode())
-        found |= _samples(_busy_relay(relay, worker))
-        yield found
+        yield found | _samples(_busy_relay(relay, worker)) | _samples(_passed_on())
 
 
 def _busy_operator() -> Metrics:
@@ -70,6 +80,18 @@ def _busy_relay(relay: Relay, worker: FakeWorker) -> str:
     return loading + _page(relay)
 
 
+def _passed_on() -> str:
+    """Return what a relay tells of requests that it passed on: it takes two relays, which others test."""
+    settings = RelaySettings.load(decode_manifest(yaml.safe_load((ROOT / "examples/simulator.yaml").read_text())), {})
+    house = Conductor(settings, "epoch", logging.getLogger("tests"))
+    house.counts.forward("stream", "done")
+    house.counts.hand_over("draining")
+    registry = CollectorRegistry()
+    hearing, readers = Hearing(house), Readers(1, 1, 1)
+    registry.register(RelayCollector(house, readers, Room(hearing, readers)))
+    return generate_latest(registry).decode()
+
+
 def _page(relay: Relay) -> str:
     return httpx.get(f"{relay.admin_url}/metrics").text
 
@@ -82,7 +104,7 @@ def _samples(page: str) -> Told:
     return found
 
 
-@pytest.mark.parametrize("expr", [*ASKED, *ALERTS])
+@pytest.mark.parametrize("expr", [*ASKED, *ALERTS, *VARIABLES])
 def test_what_is_asked_for_is_told(told: Told, expr: str) -> None:
     names = set(re.findall(r"\brhapsode_\w+", expr))
     assert names

@@ -10,6 +10,7 @@ import yaml
 from support.api_server import ApiServer
 from support.charts import EVERYTHING, render
 from support.documents import ROOT
+from support.processes import wait_until
 from support.releases import CRD, WORKERS, Release
 
 JSON = dict[str, Any]
@@ -73,7 +74,7 @@ def test_an_upgrade_upgrades_the_crd(release: Release) -> None:
 def test_a_crd_that_is_not_kept_goes_with_the_chart(release: Release) -> None:
     release.install({"crds.keep": False})
     release.helm("uninstall", "rhapsode")
-    assert release.server.admin.find(CRD) is None
+    wait_until(lambda: release.server.admin.find(CRD) is None, "the CRD is gone")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
