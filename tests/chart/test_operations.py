@@ -76,3 +76,9 @@ def test_it_names_every_alert_with_its_severity() -> None:
     alerts = {rule["alert"]: rule["labels"]["severity"] for group in groups for rule in group["rules"]}
     named = dict(re.findall(r"^\| `(Rhapsode\w+)` \| .+ \| (\w+) \|$", PAGE, re.MULTILINE))
     assert named == alerts
+
+
+def test_the_chart_s_readme_says_the_same() -> None:
+    shown = [line.removeprefix("$ ") for line in (CHART / "README.md").read_text().splitlines() if line[:2] == "$ "]
+    assert shown
+    assert all(f"$ {command}\n" in PAGE for command in shown)
