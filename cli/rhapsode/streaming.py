@@ -20,6 +20,8 @@ from rhapsode_contract.names import ENV_KEY
 PATIENCE_S = 30.0
 """How long a stream that broke may stay away before we give up."""
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 2.0
+STEADY_S = 5.0
+"""A connection that lived so long was a good one, even if it had nothing to say: patience begins anew."""
 TIMEOUT = httpx.Timeout(10.0, read=90.0)
 """Heartbeats come every 60 s at the latest, so longer silence is a dead connection."""
 _GATEWAY_STATUS = (502, 503, 504)
@@ -60,8 +62,10 @@ def read_events(
     last_id, pause_s = "", FIRST_PAUSE_S
     patient_until = time.monotonic() + patience_s
     while True:
+        opened_at = None
         try:
             response = client.send(build(last_id), stream=True)
+            opened_at = time.monotonic()
             with closing(response):
                 _check(response, resuming=bool(last_id))
                 if response.status_code == 204:
@@ -74,6 +78,8 @@ def read_events(
             why = "the stream ended early"
         except httpx.TransportError as exc:
             why = describe(exc)
+        if opened_at is not None and time.monotonic() - opened_at > STEADY_S:
+            pause_s, patient_until = FIRST_PAUSE_S, time.monotonic() + patience_s
         if time.monotonic() + pause_s > patient_until or (not last_id and patience_s == 0):
             raise CommandError(f"{client.place}: {why}", EXIT_TRY_LATER)
         on_cut(why)

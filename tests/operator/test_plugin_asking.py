@@ -48,14 +48,14 @@ def test_a_client_of_a_cold_start_is_told_and_gets_its_tokens(
 ) -> None:
     pull = kubelet.image_pull_takes("sim-0", "relay")
     cluster.operate()
-    cluster.apply(options=SLOW)
+    cluster.apply(options=SLOW | {"load": [{"stage": "loading weights", "seconds": 5}]})
     asked = plugins.run("ask", "sim", "Hello?", "--max-tokens", "6")
     asked.says("sim is Starting: ImagePulling: ")
     pull.release()
     status, out, err = asked.done()
     assert status == 0
     assert out
-    for words in ("Accepted: 6 characters", "Importing Simulator", "Ready after", "Done: 6 tokens"):
+    for words in ("Accepted: 6 characters", "Loading: loading weights, ", "Ready after", "Done: 6 tokens"):
         assert words in err
     assert asked.leaves_nothing(), "a proxy with the user's credentials is not left behind"
 

@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 
 from rhapsode.kubectl.advising import advise
+from rhapsode.kubectl.carrying import ForbiddenError
 from rhapsode.kubectl.choosing import add_choice, reach
 from rhapsode.kubectl.drawing import draw
 from rhapsode.kubectl.facts import Facts, facts_of
-from rhapsode.kubectl.reaching import EVENTS, Cluster, ForbiddenError
+from rhapsode.kubectl.reaching import EVENTS, Cluster
 
 JSON = Mapping[str, Any]
 EXAMPLES = """examples:

@@ -10,12 +10,13 @@ from functools import partial
 from typing import Any
 
 from rhapsode.errors import EXIT_TRY_LATER, CommandError
+from rhapsode.kubectl.carrying import ForbiddenError, NotThereError
 from rhapsode.kubectl.drawing import told
 from rhapsode.kubectl.explaining import pods_of
 from rhapsode.kubectl.facts import happening
 from rhapsode.kubectl.gathering import Gathering
 from rhapsode.kubectl.listing import word_of
-from rhapsode.kubectl.reaching import EVENTS, WORKERS, Change, Cluster, ForbiddenError, NotThereError
+from rhapsode.kubectl.reaching import EVENTS, WORKERS, Change, Cluster
 from rhapsode.kubectl.transitions import Line, transitions
 from rhapsode.painting import Painter, words_of
 from rhapsode.watching import Watching

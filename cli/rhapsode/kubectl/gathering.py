@@ -34,9 +34,8 @@ class Gathering:
                 work()
             except CommandError as exc:
                 self.put(partial(_fail, exc))
-            except Exception as exc:  # a thread that dies in silence would look like a quiet cluster
+            except Exception as exc:
                 self.put(partial(_fail, CommandError(f"{name}: {type(exc).__name__}: {exc}")))
-                raise
 
         threading.Thread(target=run, name=name, daemon=True).start()
 

@@ -41,6 +41,7 @@ class KubectlProxy:
         self.kubectl = find_kubectl()
         self._lock = threading.Lock()
         self._keeper: _Keeper | None = None
+        self._closed = False
         self.socket = Path()
 
     def __enter__(self) -> Self:
@@ -50,6 +51,8 @@ class KubectlProxy:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        with self._lock:
+            self._closed = True
         if self._keeper is not None:
             self._keeper.end()
         shutil.rmtree(self.socket.parent, ignore_errors=True)
@@ -57,6 +60,8 @@ class KubectlProxy:
     def keep_up(self) -> None:
         """Start it if it does not run: first, and after somebody killed it."""
         with self._lock:
+            if self._closed:  # some thread asks on while we end
+                raise CommandError("kubectl proxy has ended")
             if self._keeper is not None and not self._keeper.over.is_set():
                 return
             if self._keeper is not None:

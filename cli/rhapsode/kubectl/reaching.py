@@ -1,8 +1,4 @@
-"""Speak to the API server, and through it to relays. Called by the commands of `kubectl rhapsode`.
-
-What goes wrong on the way is told in words: the API server and kubectl answer with a `Status` or plain text of their
-own, and never a relay does.
-"""
+"""Speak to the API server, and through it to relays. Called by the commands of `kubectl rhapsode`."""
 
 import json
 import os
@@ -13,6 +9,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from rhapsode.errors import EXIT_TRY_LATER, CommandError
+from rhapsode.kubectl.carrying import Expired, NotThereError, Shared, ThroughKubectl
 from rhapsode.kubectl.proxying import KubectlProxy
 from rhapsode.streaming import TIMEOUT, RelayClient, Unreachable
 from rhapsode_contract import names
@@ -28,19 +25,9 @@ KEY_HEADER = "X-Api-Key"
 WATCH_S, SILENT_S = 240, 300.0
 """How long a watch may run before it is begun anew, and how long it may be silent before it counts as dead."""
 PATIENCE_S, FIRST_PAUSE_S, LAST_PAUSE_S = 120.0, 0.2, 5.0
+STEADY_S = 5.0
+"""A connection that lived so long was a good one: patience begins anew."""
 _MAX_LINE = 8 * 1024 * 1024
-
-
-class NotThereError(CommandError):
-    """The API server has no such object."""
-
-
-class ForbiddenError(CommandError):
-    """The user may not do this."""
-
-
-class Expired(Exception):
-    """What a watch would go on from is forgotten: list again."""
 
 
 class Change(NamedTuple):
@@ -56,7 +43,7 @@ class Cluster:
 
     def __init__(self, proxy: KubectlProxy, namespace: str, flags: str = "") -> None:
         self.namespace, self.flags = namespace, flags
-        self._transport = _ThroughKubectl(proxy)
+        self._transport = ThroughKubectl(proxy)
         self._http = httpx.Client(base_url=HOST, transport=self._transport, timeout=TIMEOUT)
 
     # Objects
@@ -98,7 +85,7 @@ class Cluster:
 
     def follow(self, path: str, *, from_now: bool = False, **query: str) -> Iterator[Change]:
         """Yield all objects, then every change, across cuts. Raises CommandError when it stays away too long."""
-        version, pause_s, patient_until = "", FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
+        version, patience = "", _Patience()
         while True:
             try:
                 if not version:
@@ -106,27 +93,25 @@ class Cluster:
                     version = str(listed["metadata"].get("resourceVersion") or "0")
                     if not from_now:
                         yield Change("LISTED", listed.get("items") or [])
-                for kind, item in self._watch(path, version, query):
+                for kind, item in self._watch(path, version, query, patience):
                     version = str(item["metadata"].get("resourceVersion") or version)
-                    pause_s, patient_until = FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
                     if kind != "BOOKMARK":
                         yield Change(kind, [item])
-                continue
             except Expired:
                 version = ""
             except (httpx.TransportError, ValueError, KeyError) as exc:
-                why = _words(exc)
-                if time.monotonic() > patient_until:
-                    raise CommandError(f"the API server: {why}", EXIT_TRY_LATER) from exc
-                yield Change("CUT", [], why)
-            time.sleep(pause_s)
-            pause_s = min(LAST_PAUSE_S, pause_s * 2)
+                if patience.is_over():
+                    raise CommandError(f"the API server: {_words(exc)}", EXIT_TRY_LATER) from exc
+                yield Change("CUT", [], _words(exc))
+            patience.pause()
 
     def _list(self, path: str, query: dict[str, str]) -> JSON:
         found: JSON = json.loads(self._http.get(path, params=query).read())
         return found
 
-    def _watch(self, path: str, version: str, query: dict[str, str]) -> Iterator[tuple[str, JSON]]:
+    def _watch(
+        self, path: str, version: str, query: dict[str, str], patience: "_Patience"
+    ) -> Iterator[tuple[str, JSON]]:
         """Yield what one connection brings; it ends in order after WATCH_S. Raises Expired."""
         asked = query | {
             "watch": "true",
@@ -135,8 +120,7 @@ class Cluster:
             "timeoutSeconds": str(WATCH_S),
         }
         with self._http.stream("GET", path, params=asked, timeout=httpx.Timeout(10.0, read=SILENT_S)) as response:
-            if response.status_code == 410:
-                raise Expired
+            patience.opened()
             for line in _lines(response):
                 told = json.loads(line)
                 if told["type"] == "ERROR":
@@ -159,100 +143,34 @@ class Cluster:
         key = os.environ.get(names.ENV_KEY, "").strip()
         headers = {KEY_HEADER.encode(): key.encode()} if key else {}
         url = f"{HOST}/api/v1/namespaces/{self.namespace}/{where}/proxy"
-        return RelayClient(place, base_url=url, transport=_Shared(self._transport), timeout=TIMEOUT, headers=headers)
+        return RelayClient(place, base_url=url, transport=Shared(self._transport), timeout=TIMEOUT, headers=headers)
 
     def close(self) -> None:
         self._http.close()
 
 
-class _ThroughKubectl(httpx.BaseTransport):
-    """Sends requests through kubectl's proxy, and raises what it or the API server refuse."""
+class _Patience:
+    """How long a watch is tried again, and how often."""
 
-    def __init__(self, proxy: KubectlProxy) -> None:
-        self._proxy = proxy
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=8)
-        self._inner = httpx.HTTPTransport(uds=str(proxy.socket), limits=limits)
+    def __init__(self) -> None:
+        self._opened_at: float | None = None
+        self._pause_s, self._until = FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self._proxy.keep_up()
-        response = self._inner.handle_request(request)
-        if response.status_code >= 400:
-            response.request = request
-            try:
-                response.read()
-            finally:
-                response.close()
-            _raise_refusal(response)
-        return response
+    def opened(self) -> None:
+        """A connection is there."""
+        self._opened_at = time.monotonic()
 
-    def close(self) -> None:
-        self._inner.close()
+    def is_over(self) -> bool:
+        """Return whether to give up, now that something went wrong."""
+        if self._opened_at is not None and time.monotonic() - self._opened_at > STEADY_S:
+            self._pause_s, self._until = FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
+        self._opened_at = None
+        return time.monotonic() > self._until
 
-
-class _Shared(httpx.BaseTransport):
-    """A transport that others use too: who closes it closes nothing."""
-
-    def __init__(self, transport: httpx.BaseTransport) -> None:
-        self._transport = transport
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        return self._transport.handle_request(request)
-
-
-def _raise_refusal(response: httpx.Response) -> None:
-    """Raise what the API server or kubectl said; return where a relay said it."""
-    said = _status_of(response)
-    if said is None:
-        return
-    message = clean(str(said.get("message") or f"HTTP {response.status_code}"))
-    match int(said.get("code") or response.status_code):
-        case 401:
-            raise CommandError("the API server does not know who you are: log in again, or look at your kubeconfig")
-        case 403:
-            raise ForbiddenError(f"{message}{_right(message)}")
-        case 404:
-            raise NotThereError(message)
-        case 410:
-            raise Expired
-        case code if code < 500 and code != 429 and not _has_no_address(message):
-            raise CommandError(f"the API server: {message}")
-    raise Unreachable(_place(message), request=response.request)
-
-
-def _status_of(response: httpx.Response) -> JSON | None:
-    """Return the Status in a refusal, if the API server or kubectl gave it."""
-    if response.headers.get("content-type", "").startswith("text/plain"):
-        return {"code": response.status_code, "message": response.text.strip()}
-    try:
-        said = response.json()
-    except ValueError:
-        return None
-    return said if isinstance(said, dict) and said.get("kind") == "Status" else None
-
-
-def _right(message: str) -> str:
-    """Return how to get the right that is missing, where it is one that people must be given."""
-    needed = {
-        "services/proxy": "who may ask has get, create and delete on services/proxy",
-        "pods/proxy": "who may listen to pods has get on pods/proxy",
-        names.PLURAL: f"who may look has get, list and watch on {names.PLURAL}.{names.GROUP}",
-    }
-    return next((f"; {right}" for resource, right in needed.items() if f'resource "{resource}"' in message), "")
-
-
-def _has_no_address(message: str) -> bool:
-    return message in ("address not allowed", "pod does not have a host assigned")
-
-
-def _place(message: str) -> str:
-    """Return an API server's words for what is not there, in ours."""
-    if "no endpoints available" in message:
-        return "no pod is there yet"
-    if _has_no_address(message):
-        return "the pod has no address yet"
-    if "error trying to reach service" in message:
-        return f"the pod's relay does not answer ({message.partition(': ')[2] or message})"
-    return message
+    def pause(self) -> None:
+        """Wait a little, and longer each time."""
+        time.sleep(self._pause_s)
+        self._pause_s = min(LAST_PAUSE_S, self._pause_s * 2)
 
 
 def _words(exc: Exception) -> str:

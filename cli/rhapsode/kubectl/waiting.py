@@ -7,13 +7,14 @@ from typing import Any
 import httpx
 
 from rhapsode.errors import EXIT_FAILED, EXIT_TRY_LATER, CommandError
-from rhapsode.kubectl.reaching import Cluster, NotThereError
+from rhapsode.kubectl.carrying import NotThereError
+from rhapsode.kubectl.reaching import Cluster
 from rhapsode.painting import Painter
 from rhapsode.streaming import RelayClient, Unreachable
 from rhapsode_contract.wording import clean
 
 JSON = Mapping[str, Any]
-PAUSE_S = 1.0
+PAUSE_S = 0.5
 LINE = 1000
 """Longest line of what a cluster says."""
 
