@@ -4,6 +4,7 @@ Used through the unmodified client by `tests/worker/test_hub*.py`, `tests/operat
 from a store under another name (`localhost`), as they do from the real one; what they are asked for is written down.
 """
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -110,6 +111,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def hub(self) -> Hub:
         hub: Hub = self.server.hub  # type: ignore[attr-defined]
         return hub
+
+    def handle(self) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who fetched was killed
+            super().handle()
 
     def do_HEAD(self) -> None:
         self.do_GET()

@@ -98,6 +98,12 @@ class Kubelet:
         """Return the pod's IP."""
         return str(self._real(pod)[0].ip)
 
+    def claim(self, namespace: str, name: str) -> Path:
+        """Return the folder that stands for a claim."""
+        folder = self._folder / "claims" / f"{namespace}.{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     # What a test does
 
     def image_pull_fails(self, pod: str, container: str = "", times: int | None = None, message: str = "") -> Fault:

@@ -65,6 +65,7 @@ def test_the_relay_hears_every_step_and_how_far_it_is(hub: Hub, listener: Relay,
             assert load["stage"] == "fetching the model"
             percents.append(load["percent"])
     assert (status, process.errors) == (0, [])
+    assert "s3cret" not in "".join(process.lines), "an address that the hub signed is as good as a token"
     assert percents == sorted(set(percents))
     assert len(percents) >= 3
     steps = [one["action"] for one in narrations(listener) if one["actor"] == "fetcher"]

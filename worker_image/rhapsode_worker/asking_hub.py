@@ -24,6 +24,8 @@ ASK_S = 15.0
 """How long the hub may take to say what a repository holds."""
 CHUNK_BYTES = 1 << 18
 """What the client collects before it writes. Its own 10 MB would be lost at every cut, and told of too rarely."""
+_CHATTY = ("huggingface_hub", "httpx2", "httpcore2", "httpx", "httpcore", "urllib3")
+"""Loggers that write down every address, signatures included."""
 _PASSING = {408, 425, 429}
 _QUERY = re.compile(r"\?\S*")
 
@@ -51,7 +53,8 @@ class Hub:
         self._http_get: Any = file_download.http_get
         self._client.constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
         self._client.utils.disable_progress_bars()
-        self._client.utils.logging.set_verbosity(logging.CRITICAL)
+        for chatty in _CHATTY:
+            logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
     def look(self, revision: str, engine: str) -> Listing:
         """Return the files of a revision that an engine needs. Raises LoadError, HubAway."""
