@@ -86,8 +86,10 @@ def test_until_ready_ends_with_the_truth(cluster: Cluster, kubelet: Kubelet, plu
     assert "! Stalled is True, BadEngineOption: nothing will change until a person acts\n" in out
     every = plugins.run("watch", "--until-ready")
     assert every.done()[0] == 1
-    late = plugins.run("watch", "good", "--timeout", "1")
-    assert late.done()[0] == 75
+    cluster.apply("never", suspend=True)
+    late = plugins.run("watch", "never", "--until-ready", "--timeout", "1")
+    assert late.done() == (75, late.out, "kubectl rhapsode: never is not ready within 1 s\n")
+    assert plugins.run("watch", "--timeout", "1").done()[0] == 0
 
 
 def test_who_may_not_listen_to_pods_hears_the_operator(cluster: Cluster, kubelet: Kubelet, plugins: Plugins) -> None:

@@ -48,7 +48,7 @@ class Following:
         self._cluster.worker(self._name)  # says in words what is wrong with the way there
         self._heard.start(self._watch_worker, "worker")
         self._heard.start(self._watch_events, "events")
-        for _ in self._heard.shown(timeout_s, f"{self._name} is not ready"):
+        for _ in self._heard.shown(timeout_s, f"{self._name} is not ready" if until_ready else ""):
             word = word_of(self._worker) if self._worker else ""
             if until_ready and word:
                 return int(word == "stalled")

@@ -39,15 +39,17 @@ class Gathering:
 
         threading.Thread(target=run, name=name, daemon=True).start()
 
-    def shown(self, timeout_s: float | None, what: str) -> Iterator[None]:
-        """Show one after the other, and yield after each. Raises CommandError after the time."""
+    def shown(self, timeout_s: float | None, missed: str) -> Iterator[None]:
+        """Show one after the other, and yield after each, for so long. CommandError if that `missed` what was awaited."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             with contextlib.suppress(queue.Empty):
                 self._line.get(timeout=_TICK_S)()
             yield
             if deadline is not None and time.monotonic() > deadline:
-                raise CommandError(f"{what} within {timeout_s:.0f} s", EXIT_TRY_LATER)
+                if missed:
+                    raise CommandError(f"{missed} within {timeout_s:.0f} s", EXIT_TRY_LATER)
+                return
 
 
 def _fail(exc: CommandError) -> None:

@@ -30,7 +30,7 @@ class Listing:
     def follow(self, *, until_ready: bool, timeout_s: float | None) -> int:
         """Show changes until told to stop; return the exit status."""
         self._heard.start(self._listen, "workers")
-        for _ in self._heard.shown(timeout_s, "not all workers are ready"):
+        for _ in self._heard.shown(timeout_s, "not all workers are ready" if until_ready else ""):
             words = self._words.values()
             if until_ready and words and not {*words} - {"ready", "stalled"}:
                 return int("stalled" in words)

@@ -38,7 +38,9 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="exit 0 when it is ready, 1 when only a person can help (without NAME: all of them)",
     )
-    parser.add_argument("--timeout", type=float, metavar="S", help="exit 75 if that takes longer than S seconds")
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", help="end after S seconds; with --until-ready exit 75 then"
+    )
     parser.set_defaults(run=run)
 
 
