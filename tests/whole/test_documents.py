@@ -12,7 +12,7 @@ import yaml
 
 from rhapsode_contract.validating import decode_manifest
 from support.documents import Block, blocks
-from support.models import smollm
+from support.models import small_hub
 from support.processes import Play, manifest, playing
 from support.sessions import Session, commands, compare, in_a_cluster, in_a_real_cluster
 
@@ -26,9 +26,9 @@ SESSIONS = {document: [one for one in CONSOLES if one.document == document] for 
 @pytest.mark.model
 @pytest.mark.parametrize("document", SESSIONS, ids=str)
 def test_every_command_runs_and_says_what_the_document_shows(document: str) -> None:
-    smollm()
-    with tempfile.TemporaryDirectory() as folder:
-        session = Session(Path(folder))
+    with tempfile.TemporaryDirectory() as folder, small_hub() as hub:
+        fetched = {"HF_ENDPOINT": hub.url, "RHAPSODE_CACHE": folder} if document == "docs/models.md" else {}
+        session = Session(Path(folder), fetched)
         try:
             for block in SESSIONS[document]:
                 for command, shown in commands(block):
