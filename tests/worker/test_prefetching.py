@@ -59,7 +59,7 @@ def test_the_relay_hears_every_step_and_how_far_it_is(hub: Hub, listener: Relay,
     with Stream(listener.port, "/v1/worker/stream") as stream:
         stream.next("worker")
         status, process = run(tmp_path, listener)
-        percents = []
+        percents: list[float] = []
         while not percents or percents[-1] < 100:
             load = stream.next("load").data
             assert load["stage"] == "fetching the model"
