@@ -40,7 +40,7 @@ class Gathering:
         threading.Thread(target=run, name=name, daemon=True).start()
 
     def shown(self, timeout_s: float | None, missed: str) -> Iterator[None]:
-        """Show one after the other, and yield after each, for so long. CommandError if that `missed` what was awaited."""
+        """Show one after the other, and yield after each, for so long. CommandError if something is `missed` then."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             with contextlib.suppress(queue.Empty):
