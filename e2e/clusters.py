@@ -66,6 +66,19 @@ class Cluster:
         assert done.returncode == 0, f"{' '.join(args)}: {done.stderr or done.stdout}"
         return done.stdout
 
+    def give_image(self, image: str, name: str) -> None:
+        """Let the node have an image under another name."""
+        for command in (["docker", "tag", image, name], ["kind", "load", "docker-image", "--name", self.name, name]):
+            subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+    def take_image(self, name: str) -> None:
+        """Let the node, and this machine, forget an image's name."""
+        subprocess.run(["docker", "rmi", name], check=True, capture_output=True, timeout=60)
+        (full,) = (
+            one for one in self.on_node("ctr", "-n", "k8s.io", "images", "ls", "-q").split() if one.endswith(name)
+        )
+        self.on_node("ctr", "-n", "k8s.io", "images", "rm", full)
+
     def apply(self, body: Body, namespace: str) -> None:
         self.kubectl("apply", "-n", namespace, "-f", "-", stdin=yaml.safe_dump(body))
 

@@ -83,7 +83,7 @@ class Image(Struct, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """Images: `<registry>/rhapsode-…:<tag>`, or whole references."""
 
     registry: Annotated[
-        str, Meta(description="Registry and path before the names, such as ghcr.io/you; none if empty.")
+        str, Meta(description="Registry and path before the names, such as registry.example.com/you; none if empty.")
     ] = ""
     tag: Annotated[Tag, Meta(description="Tag of all images; the chart's appVersion if empty.")] = ""
     pull_policy: Annotated[

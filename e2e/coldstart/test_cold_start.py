@@ -13,13 +13,12 @@ def test_a_client_hears_pull_and_load_and_gets_its_tokens_on_one_connection(
     late.reason("ImagePull")
     with client.asking("late", late.namespace, "--tokens", "12", "--silence", "120") as asking:
         asking.heard("rhapsode-worker-cpu:late")
-        image = f"docker.io/library/rhapsode-worker-cpu:{cluster.tag}"
-        cluster.on_node("ctr", "-n", "k8s.io", "images", "tag", image, "docker.io/library/rhapsode-worker-cpu:late")
+        cluster.give_image(f"rhapsode-worker-cpu:{cluster.tag}", "rhapsode-worker-cpu:late")
         try:
             asking.heard("Loading", 150)
             result = asking.result()
         finally:
-            cluster.on_node("ctr", "-n", "k8s.io", "images", "rm", "docker.io/library/rhapsode-worker-cpu:late")
+            cluster.take_image("rhapsode-worker-cpu:late")
     assert (result["how"], result["whole"], result["tokens"], result["cuts"]) == ("end", True, 12, 0)
 
 

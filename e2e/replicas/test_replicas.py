@@ -53,7 +53,7 @@ def test_a_job_is_read_and_cancelled_through_the_replica_that_does_not_own_it(ap
 def test_a_correlation_id_joins_the_jobs_of_all_replicas(apply: Apply, client: Client) -> None:
     pair = apply(worker("pair", replicas=2))
     pair.ready(replicas=2)
-    jobs = set()
+    jobs: set[str] = set()
     while len({_owner(job) for job in jobs}) < 2:
         jobs.add(client.ask("pair", pair.namespace, "--correlation", "turn")["job"])
     heard: set[str] = set()
