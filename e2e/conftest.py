@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 
 import pytest
 
@@ -53,7 +54,8 @@ def client(cluster: Cluster) -> Client:
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace that ends with the test; if the test failed, its state is written down first."""
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
-    name = f"e2e-{words}"[:50].strip("-")
+    # long names begin alike, and the last one's namespace may still be ending: the digest tells them apart
+    name = f"e2e-{words}"[:42].strip("-") + f"-{sha256(request.node.nodeid.encode()).hexdigest()[:7]}"
     cluster.kubectl("create", "namespace", name)
     yield name
     if request.node.stash.get(_failed, False):
