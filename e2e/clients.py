@@ -108,7 +108,7 @@ class Client:
         """Ask a worker through its Service."""
         command = ["kubectl", "exec", "-i", "-n", NAMESPACE, "client", "--", "python", "-u", "-c", _SCRIPT]
         process = subprocess.Popen(
-            [*command, f"{worker}.{namespace}", *options],
+            [*command, f"{worker}.{namespace}.svc.cluster.local.", *options],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         asking = Asking(process)

@@ -17,7 +17,7 @@ def _curl(pod: str, path: str, applied: Applied, method: str = "GET", last_id: s
         " c.request(sys.argv[2], sys.argv[3], headers={'Last-Event-ID': sys.argv[4]} if sys.argv[4] else {});"
         " r = c.getresponse(); print(r.status); sys.stdout.write(r.read().decode())"
     )
-    host = f"{pod}.{applied.name}-pods.{applied.namespace}"
+    host = f"{pod}.{applied.name}-pods.{applied.namespace}.svc.cluster.local."
     command = ["kubectl", "exec", "-n", NAMESPACE, "client", "--", "python", "-c", code, host, method, path, last_id]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr
@@ -74,7 +74,7 @@ def _until_idle(pod: str, path: str, applied: Applied) -> str:
         "    while line := r.readline(): sys.stdout.write(line.decode())\n"
         "except TimeoutError: pass\n"
     )
-    host = f"{pod}.{applied.name}-pods.{applied.namespace}"
+    host = f"{pod}.{applied.name}-pods.{applied.namespace}.svc.cluster.local."
     command = ["kubectl", "exec", "-n", NAMESPACE, "client", "--", "python", "-c", code, host, path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr

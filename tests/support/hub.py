@@ -82,9 +82,12 @@ class Hub:
     repositories: dict[str, Repository]
     faults: Faults = field(default_factory=Faults)
     asked: list[Asked] = field(default_factory=list)
+    address: tuple[str, int] = ("127.0.0.1", 0)
+    store: str = "localhost"
+    """Host by which the store of large files is told."""
 
     def __enter__(self) -> Self:
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server = http.server.ThreadingHTTPServer(self.address, _Handler)
         self._server.daemon_threads = True
         self._server.hub = self  # type: ignore[attr-defined]
         self.port = self._server.server_port
@@ -152,7 +155,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         etag, size = found.etag(file), len(found.files[file])
         known = {"X-Repo-Commit": found.commit, "ETag": f'"{etag}"'}
         if file.endswith(found.large):
-            place = f"http://localhost:{self.hub.port}/store/{name}/bytes/{file}?signature=s3cret"
+            place = f"http://{self.hub.store}:{self.hub.port}/store/{name}/bytes/{file}?signature=s3cret"
             linked = {"Location": place, "X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(size)}
             self._answer(302, headers=known | linked)
         else:
