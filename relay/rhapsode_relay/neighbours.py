@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from quart import request
 
@@ -14,9 +15,11 @@ from rhapsode_relay.forwarding import Forwarder
 from rhapsode_relay.handing_over import Exchange, Scout, hop_of
 from rhapsode_relay.joining import Choir
 from rhapsode_relay.passing import Passages
-from rhapsode_relay.peers import ListedPeers, Peers, ServicePeers, look_up
+from rhapsode_relay.peers import ListedPeers, Peers, ServicePeers, absolute_name, look_up
 from rhapsode_relay.reading import Reader
 from rhapsode_relay.settings import RelaySettings
+
+_RESOLVER = Path("/etc/resolv.conf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,5 +78,6 @@ def meet_neighbours(settings: RelaySettings, house: Conductor, logger: logging.L
 
 def _find_peers(settings: RelaySettings) -> Peers:
     if isinstance(settings.peers, str):
-        return ServicePeers(settings.worker_id, settings.name, settings.peers, settings.port, look_up)
+        service = absolute_name(settings.peers, _RESOLVER.read_text() if _RESOLVER.is_file() else "")
+        return ServicePeers(settings.worker_id, settings.name, service, settings.port, look_up)
     return ListedPeers(settings.worker_id, settings.peers)

@@ -21,6 +21,8 @@ _JOB_ID = re.compile(r"([a-z][-a-z0-9]{0,62})-[0-9a-hjkmnp-tv-z]{16}")
 _ORDINAL = re.compile(r"0|[1-9][0-9]{0,4}")
 _SERVICE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _ITEM = re.compile(r"([a-z][-a-z0-9]{0,62})=(\[[0-9a-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
+_SEARCH = re.compile(r"^search[ \t]+(.+)$", re.MULTILINE)
+_OF_A_NAMESPACE = re.compile(r"[a-z0-9-]+\.svc\.[a-z0-9.-]*[a-z0-9]")
 _NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
@@ -74,6 +76,18 @@ def _parse_item(text: str) -> tuple[str, Address]:
     if found is None or not 0 < int(found[3]) < 65536:
         raise ValueError(f"{names.ENV_PEERS}: {text[:100]!r} is not worker=host:port")
     return found[1], Address(found[2].strip("[]"), int(found[3]))
+
+
+def absolute_name(service: str, resolv_conf: str) -> str:
+    """Return the whole name of a Service of our namespace, as a pod's `/etc/resolv.conf` completes it.
+
+    A short name that the cluster does not know is tried in the machine's domains too, where a wildcard may answer: a
+    request would leave the cluster, key and all. A name that ends in a dot is asked for as it is.
+    """
+    found = _SEARCH.search(resolv_conf)
+    domains = found[1].split() if found else []
+    ours = next((domain for domain in domains if _OF_A_NAMESPACE.fullmatch(domain)), None)
+    return f"{service}.{ours}." if ours and "." not in service else service
 
 
 def owner_in(job_id: str) -> str | None:

@@ -6,7 +6,16 @@ import pytest
 
 from rhapsode_contract import names
 from rhapsode_contract.validating import decode_manifest
-from rhapsode_relay.peers import MAX_PEERS, Address, ListedPeers, ServicePeers, look_up, owner_in, parse_peers
+from rhapsode_relay.peers import (
+    MAX_PEERS,
+    Address,
+    ListedPeers,
+    ServicePeers,
+    absolute_name,
+    look_up,
+    owner_in,
+    parse_peers,
+)
 from rhapsode_relay.registry import new_job_id
 from rhapsode_relay.settings import RelaySettings
 from support.processes import manifest
@@ -117,3 +126,27 @@ async def test_the_resolver_of_this_machine_is_asked(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(loop, "getaddrinfo", busy)
     with pytest.raises(OSError, match="Temporary"):
         await look_up("chat-9.chat-pods")
+
+
+RESOLV_CONF = """search team.svc.cluster.local svc.cluster.local cluster.local corp.example
+nameserver 10.96.0.10
+options ndots:5
+"""
+
+
+@pytest.mark.parametrize(
+    ("service", "resolv_conf", "name"),
+    [
+        ("choir-pods", RESOLV_CONF, "choir-pods.team.svc.cluster.local."),
+        (
+            "choir-pods",
+            RESOLV_CONF.replace("cluster.local", "k8s.corp.example"),
+            "choir-pods.team.svc.k8s.corp.example.",
+        ),
+        ("choir-pods", "nameserver 10.0.0.1\nsearch corp.example\n", "choir-pods"),
+        ("choir-pods", "", "choir-pods"),
+        ("relays.internal.example", RESOLV_CONF, "relays.internal.example"),
+    ],
+)
+def test_a_name_of_the_cluster_is_never_looked_for_outside(service: str, resolv_conf: str, name: str) -> None:
+    assert absolute_name(service, resolv_conf) == name
