@@ -1,11 +1,14 @@
 """The images hold what they run, run as nobody, and say what they are."""
 
 import json
+import os
 import subprocess
 from typing import Any
 
 import pytest
 from e2e.clusters import Cluster
+
+from support.documents import ROOT
 
 IMAGES = {
     "rhapsode-operator": "rhapsode_operator",
@@ -59,3 +62,14 @@ def test_the_models_layer_does_not_change_with_the_code(cluster: Cluster, tmp_pa
     assert sizes[0].endswith(("B", "kB"))
     assert sizes[1].endswith("kB"), sizes
     assert sizes[2].startswith("98"), sizes
+
+
+def test_the_same_files_make_the_same_layers(cluster: Cluster) -> None:
+    """So a rebuilt image ships only what changed, whoever builds it."""
+    environ = os.environ | {"DOCKER_BUILDKIT": "1"}
+    command = ["docker", "build", "-q", "--no-cache", "-f", "relay/Dockerfile", "-t", "rhapsode-relay:again", "."]
+    subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True, timeout=300)
+    layers = "{{json .RootFS.Layers}}"
+    again = _docker("image", "inspect", "-f", layers, "rhapsode-relay:again")
+    assert again == _docker("image", "inspect", "-f", layers, f"rhapsode-relay:{cluster.tag}")
+    _docker("rmi", "rhapsode-relay:again")
