@@ -1,12 +1,10 @@
 """The command line: `rhapsode play | ask | watch | narrate`."""
 
 import argparse
-import os
-import signal
 import sys
 
 from rhapsode import asking, narrating, playing, watching
-from rhapsode.errors import EXIT_INTERRUPTED, CommandError
+from rhapsode.ending import run_to_end
 
 DESCRIPTION = "Inference workers that tell you what they are doing."
 EXAMPLES = """examples:
@@ -19,6 +17,10 @@ EXAMPLES = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return the exit status. Errors are one line on standard error."""
+    return run_to_end("rhapsode", lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         "rhapsode",
         description=DESCRIPTION,
@@ -29,16 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     for command in (playing, asking, watching, narrating):
         command.add_parser(commands)
     args = parser.parse_args(argv)
-    try:
-        return int(args.run(args))
-    except CommandError as exc:
-        sys.stderr.write(f"rhapsode: {exc}\n")
-        return exc.status
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    return int(args.run(args))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`rhapsode ask`: tokens to standard output, narration to standard error; whole, or it says so."""
 
 import argparse
+import contextlib
 import hashlib
 import os
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from rhapsode.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISMATCH, EXIT_TRY_LATER, CommandError
+from rhapsode.errors import EXIT_FAILED, EXIT_MISMATCH, EXIT_TRY_LATER, CommandError
 from rhapsode.painting import Painter
 from rhapsode.streaming import PATIENCE_S, RelayClient, describe, open_client, read_events
 from rhapsode_contract import events
@@ -129,9 +130,9 @@ class Asking:
                 status = self._take(event)
                 if status is not None:
                     return status
-        except (KeyboardInterrupt, BrokenPipeError):
+        except (KeyboardInterrupt, OSError):  # nobody waits, or what comes cannot be written
             self._cancel()
-            return EXIT_INTERRUPTED
+            raise
         raise CommandError("the answer ended without an end", EXIT_TRY_LATER)
 
     def give_up(self) -> None:
@@ -211,10 +212,8 @@ class Asking:
     def _cancel(self) -> None:
         """Tell the worker that nobody waits any more."""
         if self._job_id:
-            try:
+            with contextlib.suppress(httpx.TransportError, CommandError):
                 self._client.delete(f"/v1/inference/{self._job_id}", timeout=2.0)
-            except httpx.TransportError:
-                return
 
 
 def style_of(client: RelayClient) -> Any:

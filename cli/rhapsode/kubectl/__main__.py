@@ -1,11 +1,9 @@
 """The plugin: `kubectl rhapsode ask | watch | explain`. kubectl finds it as `kubectl-rhapsode` on the PATH."""
 
 import argparse
-import os
-import signal
 import sys
 
-from rhapsode.errors import EXIT_INTERRUPTED, CommandError
+from rhapsode.ending import run_to_end
 from rhapsode.kubectl import asking, explaining, watching
 
 DESCRIPTION = """Ask, watch and explain InferenceWorkers, through the API server, with your kubeconfig. No ingress."""
@@ -18,6 +16,10 @@ EXAMPLES = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return the exit status. Errors are one line on standard error."""
+    return run_to_end("kubectl rhapsode", lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         "kubectl rhapsode",
         description=DESCRIPTION,
@@ -28,16 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     for command in (asking, watching, explaining):
         command.add_parser(commands)
     args = parser.parse_args(argv)
-    try:
-        return int(args.run(args))
-    except CommandError as exc:
-        sys.stderr.write(f"kubectl rhapsode: {exc}\n")
-        return exc.status
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    return int(args.run(args))
 
 
 if __name__ == "__main__":
