@@ -5,6 +5,7 @@ import time
 from typing import IO, Literal
 
 from rhapsode_contract import events
+from rhapsode_contract.wording import clean
 
 Style = Literal["human", "cute", "story", "off"]
 _COLORS = {"debug": "2", "info": "36", "warn": "33", "error": "31;1"}
@@ -20,8 +21,9 @@ class Painter:
         self._began = time.monotonic()
 
     def line(self, text: str, *, actor: str = "", level: str = "info") -> None:
-        """Write one line, or the lines of a table."""
+        """Write one line, or the lines of a table; whoever says it, it cannot take over the terminal."""
         seconds = time.monotonic() - self._began
+        text, actor = clean(text, table=True, limit=len(text)), clean(actor)
         for at, part in enumerate(text.split("\n")):
             if self._color:
                 head = f"{seconds:6.1f} s  {actor:<10}" if at == 0 else " " * 20

@@ -176,14 +176,24 @@ def test_an_event_without_any_time_hurts_nobody() -> None:
     assert happenings([{"reason": "Odd"}], NOW)[0].age_s is None
 
 
-def test_what_comes_from_pods_cannot_take_over_the_terminal() -> None:
+def test_whoever_writes_a_status_or_an_event_cannot_take_over_the_terminal() -> None:
     evil = "\x1b[2J\x1b]0;pwned\x07\u202e"
+    load = {"stage": evil, "summary": evil}
     broken = worker(
-        "Failed", conditions("WorkerCrash", f"choir-0: {evil}"), [pod("choir-0", lastExit={"reason": "Error", "code": 1, "message": evil})],
-        narration={"text": evil, "since": SOON},
+        "Failed",
+        conditions("WorkerCrash", f"choir-0: {evil}"),
+        [pod("choir-0", node=evil, load=load, lastExit={"reason": evil, "code": 1, "message": evil})],
+        {"model": {"source": evil}},
+        narration={"text": evil, "since": SOON}, load=load, engine=evil, endpoint=evil,
+        vram={"source": "nvml", "summary": evil, "observedAt": SOON,
+              "gpus": [GPU | {"uuid": evil, "pod": evil, "healthy": False, "trouble": evil}]},
     )  # fmt: skip
-    shown = draw(explain(broken, [event(evil, evil)], NOW), 100)
-    assert not set(shown) & set("\x1b\x07\u202e")
+    waiting = worker("Loading", conditions("Loading", evil), [pod(evil)])
+    events = [event(evil, evil, kind=evil, about="choir-0") | {"type": evil}]
+    for resource in (broken, waiting):
+        resource["status"]["conditions"].append(condition("Stalled", False, evil, evil))
+        shown = draw(explain(resource, events, NOW), 100)
+        assert not set(shown) & set("\x1b\x07\u202e")
 
 
 def test_json_holds_the_same_facts() -> None:

@@ -11,11 +11,18 @@ NARROW, WIDE = 60, 160
 
 
 def draw(facts: Facts, width: int) -> str:
-    """Return the screen; lines are as wide as the terminal where that is sensible."""
+    """Return the screen; lines are as wide as the terminal where that is sensible.
+
+    Many may write a status or an Event, so no control character of theirs comes through.
+    """
     width = min(WIDE, max(NARROW, width))
     parts = [_head(facts, width), _trouble(facts, width), _now(facts, width)]
     parts += [_conditions(facts), _pods(facts, width), _events(facts, width), _next(facts)]
-    return "\n".join("\n".join(lines) + "\n" for part in parts if (lines := list(part)))
+    return "\n".join("\n".join(lines) + "\n" for part in parts if (lines := [_harmless(line) for line in part]))
+
+
+def _harmless(line: str) -> str:
+    return clean(line, limit=len(line))
 
 
 def _head(facts: Facts, width: int) -> Iterator[str]:
