@@ -13,7 +13,7 @@
 {{/* What selects the operator's pods. Never changes: a Deployment's selector cannot. */}}
 {{- define "rhapsode.selector" -}}
 app.kubernetes.io/name: rhapsode-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* Labels of every object; one of ours is never replaced by a user's. */}}
@@ -43,4 +43,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{/* Namespaces of InferenceWorkers that are known at install, as a JSON list. */}}
 {{- define "rhapsode.workerNamespaces" -}}
 {{- .Values.watchNamespaces | default .Values.networkPolicy.relays.namespaces | uniq | toJson -}}
+{{- end }}
+
+{{/* Refuse what no schema can: values that contradict one another. `helm install --wait` would wait for it in vain. */}}
+{{- define "rhapsode.check" -}}
+{{- with .Values.lease -}}
+{{- if not (and (lt (float64 .retrySeconds) (float64 .renewSeconds)) (lt (float64 .renewSeconds) (float64 .seconds))) -}}
+{{- printf "lease.retrySeconds (%v) must be less than lease.renewSeconds (%v), and that less than lease.seconds (%v)" .retrySeconds .renewSeconds .seconds | fail -}}
+{{- end -}}
+{{- end -}}
 {{- end }}
