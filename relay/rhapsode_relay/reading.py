@@ -164,12 +164,14 @@ class Reader:
         return chunk
 
     def _over(self) -> bool:
+        """Return whether nothing more can come. A stream that outlives its journals lets go of those that ended."""
+        if self.endless:
+            if any(journal.closed for journal, _ in self._feeds):
+                self._drop_finished()
+            return False
         for journal, _ in self._feeds:
             if not journal.closed:
                 return False
-        if self.endless:
-            self._drop_finished()
-            return False
         return True
 
     def _drop_finished(self) -> None:

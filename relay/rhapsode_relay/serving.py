@@ -17,7 +17,7 @@ import uvicorn
 from quart.asgi import ASGIHTTPConnection
 from quart.utils import encode_headers
 from quart.wrappers import Request
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from rhapsode_contract import events, names
 from rhapsode_relay.errors import error_type
@@ -26,6 +26,8 @@ from rhapsode_relay.reading import Reader
 MAX_HEAD_BYTES = 32 * 1024
 """Request line and headers together."""
 MAX_HEADERS = 100
+MAX_AHEAD = 8
+"""Requests that may come before the answer to the first one is complete."""
 MAX_MESSAGE_BYTES = 8 * names.MAX_BODY_BYTES
 """A whole request as it comes over the wire: the largest body in the smallest sensible chunks."""
 HEAD_TIMEOUT_S = 15.0
@@ -48,12 +50,14 @@ class Client:
     more time than everything else that the relay does for a token.
     """
 
-    def __init__(self, protocol: "BoundedProtocol") -> None:
+    def __init__(self, protocol: "BoundedProtocol", *, full: bool) -> None:
         self._protocol = protocol
         self._write = protocol.transport.write
-        self.full = False
+        self.full = full
         self.reader: Reader | None = None
         self.passage: Passage | None = None
+        self.cycle: RequestResponseCycle | None = None
+        """uvicorn's name for a request and its answer."""
 
     def write(self, chunk: bytes) -> None:
         try:
@@ -116,7 +120,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_count = 0
         self._message_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
-        self._client: Client | None = None
+        self._clients: list[Client] = []
+        """Who waits for an answer, in the order of the answers: a client may ask again before it has the last one."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -127,6 +132,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        for (
+            client
+        ) in self._clients:  # uvicorn tells the last one only, and it may be the first one's answer that runs
+            if client.cycle is not None:
+                client.cycle.disconnected = True
+                client.cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -143,22 +154,24 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._client is not None:
-            self._client.full = True
+        for client in self._clients:
+            client.full = True
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._client is not None:
-            self._client.full = False
-            if self._client.reader is not None:
-                self._client.reader.ring()
+        for client in self._clients:
+            client.full = False
+            if client.reader is not None:
+                client.reader.ring()
 
     # Parser callbacks
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._head_bytes, self._header_count, self._message_bytes = True, 0, 0, 0
-        cast("dict[str, Any]", self.scope)[_SCOPE_KEY] = self._client = Client(self)
+        client = Client(self, full=self.flow.write_paused)
+        cast("dict[str, Any]", self.scope)[_SCOPE_KEY] = client
+        self._clients.append(client)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_count += 1
@@ -171,11 +184,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
+        self._clients[-1].cycle = self.cycle
+        if self.pipeline:
+            self._read_ahead()
 
     def on_response_complete(self) -> None:
+        del self._clients[:1]
         super().on_response_complete()
         if not self.transport.is_closing():
             self._stop_timer()
+
+    def _read_ahead(self) -> None:
+        """Go on reading, although the answer to the first request is under way: or its client could not leave."""
+        if len(self.pipeline) > MAX_AHEAD:
+            self.transport.abort()
+        else:
+            self.flow.resume_reading()
 
     # Refusing
 

@@ -1,15 +1,17 @@
 """What is no HTTP, has no end or is too much of it: it is refused, and harms nobody else."""
 
+import contextlib
 import json
 import socket
 
 import psutil
 import pytest
 
+from rhapsode_contract import frames
 from support.fake_worker import FakeWorker
-from support.processes import Relay
+from support.processes import Relay, manifest, running_relay, wait_until
 from support.requests import assert_error, exchange, post
-from support.streams import resume
+from support.streams import ask, resume
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,51 @@ def test_more_readers_than_the_limit_are_refused(relay: Relay, worker: FakeWorke
     assert_error(relay.get(f"/v1/inference/{job_id}/stream"), 503, "too_many_readers", retryable=True)
     for reader in readers:
         reader.close()
+
+
+def test_a_frozen_reader_that_has_asked_for_more_in_advance_is_cut_off_like_any_other() -> None:
+    """What it asked for next must not hide that it takes nothing of what it gets now."""
+    with running_relay(manifest(onDisconnect="continue")) as relay, FakeWorker(relay.socket) as worker:
+        with socket.socket() as frozen:
+            frozen.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            frozen.connect(("127.0.0.1", relay.port))
+            body = json.dumps({"prompt": "x", "max_tokens": 1_000_000}).encode()
+            head = b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+            frozen.sendall(head + body)
+            job = worker.begin()
+            frozen.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+            before = psutil.Process(relay.pid).memory_info().rss
+            for i in range(0, 300_000, 500):
+                worker.send(frames.Token(job_id=job.job_id, i=i, ts="\x7f".join(["word "] * 500)))
+            worker.finish(job, 300_000)
+            wait_until(lambda: relay.get(f"/v1/inference/{job.job_id}").json()["status"] == "completed", "all came")
+            assert psutil.Process(relay.pid).memory_info().rss - before < 16 * 2**20
+            wait_until(lambda: relay.metric("rhapsode_relay_readers_stalled_total") == 1, "it is cut off", 30)
+
+
+def test_a_reader_that_has_asked_for_more_in_advance_can_leave_like_any_other() -> None:
+    with running_relay(manifest(graceSeconds=0)) as relay, FakeWorker(relay.socket) as worker:
+        with ask(relay.port) as stream:
+            job = worker.begin()
+            for _ in range(3):
+                stream.sock.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+            stream.next("started")
+        assert worker.receive(frames.Cancel).job_id == job.job_id
+        wait_until(lambda: relay.metric("rhapsode_relay_readers") == 0, "it has left")
+
+
+def test_who_asks_for_ever_more_without_reading_is_cut_off(shared: Relay) -> None:
+    lost = contextlib.suppress(ConnectionResetError, BrokenPipeError)
+    with socket.create_connection(("127.0.0.1", shared.port), 10) as sock, lost:
+        sock.sendall(b"GET /v1/worker/stream HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+        while sock.recv(65536):
+            continue
+    wait_until(lambda: shared.metric("rhapsode_relay_readers") == 0, "it has left")
+
+
+def test_a_few_requests_at_once_are_answered_in_order(shared: Relay) -> None:
+    asked = [b"/v1/models", b"/v1/worker", b"/v1/inference/none", b"/v1/models"]
+    sent = b"".join(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path for path in asked[:-1])
+    answer = exchange(shared.port, sent + b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % asked[-1])
+    words = (b'"object":"list"', b'"phase"', b"job_not_found", b'"object":"list"')
+    assert [word in part for word, part in zip(words, answer.split(b"HTTP/1.1 ")[1:], strict=True)] == [True] * 4

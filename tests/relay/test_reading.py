@@ -5,9 +5,13 @@ import asyncio
 import pytest
 
 from rhapsode_contract import events
+from rhapsode_contract.requests import InferenceRequest
 from rhapsode_relay.encoding import StreamEncoder
-from rhapsode_relay.journal import EVERYTHING, Journal
+from rhapsode_relay.jobs import Job
+from rhapsode_relay.joining import Inlet
+from rhapsode_relay.journal import EVERYTHING, Cursor, Journal
 from rhapsode_relay.reading import Reader, Readers
+from rhapsode_relay.terms import JobTerms
 
 
 class Page:
@@ -67,3 +71,30 @@ async def test_a_reader_that_fails_is_cut_off_and_stops_nobody_else(caplog: pyte
     assert (pages[0].aborted, pages[1].aborted) == (True, False)
     assert "a reader failed" in caplog.text
     serving[0].cancel()
+
+
+async def test_a_screen_lets_go_of_jobs_that_are_over_while_others_are_told_from_elsewhere() -> None:
+    """It may stay for days; what other replicas tell never ends."""
+    readers = Readers(15, 30, 100)
+    screen = Reader(readers, EVERYTHING, page := Page())
+    screen.follow(Inlet(), Cursor(0, 0))
+    readers.wait_for("c", screen)
+    serving = asyncio.create_task(screen.serve())
+    jobs = [
+        Job(f"w-{number}", "e", JobTerms.of(InferenceRequest(prompt="x"), "c", "grace", "", "")) for number in "ab"
+    ]
+    for job in jobs:
+        readers.introduce(job)
+    jobs[0].fail("cancelled", "enough")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert page.written.count(b"event: done") == 1
+    assert (jobs[0].journal.listeners, screen.jobs) == (set(), [jobs[1]]), "one that runs holds no other back"
+    jobs[1].fail("cancelled", "enough")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert screen.jobs == []
+    assert len(screen._feeds) == 1
+    screen.leave()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
