@@ -61,6 +61,9 @@ def tell(worker: JSON, flags: str = "") -> Iterator[tuple[str, str]]:
     stalled = any(one["type"] == "Stalled" and one["status"] == "True" for one in status["conditions"])
     said = f"{status.get('phase', '')}: {ready.get('reason', '')}: {ready.get('message', '')}"
     yield "error" if stalled else "info", clean(f"{name} is {said}", limit=LINE)
+    if stalled:
+        why = f"kubectl rhapsode explain {name}{flags}"
+        yield "error", f"{name} is stalled: nothing will change until a person acts ({why}); waiting, Ctrl-C ends it"
     if load := (status.get("load") or {}).get("summary"):
         yield "info", clean(str(load))
     if narration := (status.get("narration") or {}).get("text"):
