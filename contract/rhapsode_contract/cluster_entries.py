@@ -15,12 +15,12 @@ CLUSTER_ENTRIES = (
         "image_still_pulling", "operator", "Still pulling {image:word}: {elapsed_s:span}",
         "The parcel is heavy 🐌", "After {elapsed_s:span} the parcel was still on its way.", target="image",
     ),
-    _life("image_failed", "operator", "{why:word}", level="error"),
+    _life("image_failed", "operator", "{why:whole}", level="error"),
     _life(
         "container_restart", "operator", "The {container} ended by {how} and is started again, number {count}",
         level="warn", target="container",
     ),
-    _life("load_stalled", "operator", "{why:word}", level="error"),
+    _life("load_stalled", "operator", "{why:whole}", level="error"),
     _life(
         "rollout", "operator", "{pod} is replaced by a new version; what runs here may finish",
         "A fresh singer waits behind the curtain 🎭", "{pod} sang its last songs for its successor.", target="pod",

@@ -85,4 +85,5 @@ UNITS: dict[str, Callable[[Any], str]] = {
     "s": lambda value: "" if value == 1 else "s",  # the plural of what was counted
     "percent": lambda value: f"{value * 100:.0f} %",  # of 0..1
     "word": lambda value: clean(str(value), limit=160),
+    "whole": lambda value: clean(str(value)),  # a sentence of others, which ends with a remedy
 }

@@ -1,7 +1,9 @@
 """What only the operator can see, as narration for those who wait at a pod's relay. Pure; called by `reconciling`."""
 
 from rhapsode_contract.catalogue import narrate
+from rhapsode_contract.conditions import REASONS
 from rhapsode_contract.frames import Narration
+from rhapsode_contract.names import MAX_HUMAN_CHARS
 from rhapsode_operator.judging import Verdict
 from rhapsode_operator.observing import Container, Pod, Terminated
 
@@ -61,10 +63,21 @@ class Teller:
             image = pod.images.get("worker", "")
             return [narrate("image_pull", {"image": image, "node": pod.node})]
         if verdict.reason == "ImagePull":
-            return [narrate("image_failed", {"why": verdict.message})]
+            return [narrate("image_failed", {"why": _shorten(verdict)})]
         if verdict.reason == "LoadStalled":
-            return [narrate("load_stalled", {"why": verdict.message})]
+            return [narrate("load_stalled", {"why": _shorten(verdict)})]
         return []
+
+
+def _shorten(verdict: Verdict) -> str:
+    """Return a verdict that fits a narration: begin, cause and remedy stay, since runtimes say the cause last."""
+    remedy = REASONS[verdict.reason].remedy
+    said = verdict.message.removesuffix(remedy)
+    over = len(verdict.message) - MAX_HUMAN_CHARS
+    if over <= 0:
+        return verdict.message
+    head = (len(said) - over) // 2
+    return f"{said[:head]}…{said[head + over + 1 :]}{verdict.message[len(said) :]}"
 
 
 def _told_of(pod: Pod) -> tuple[Container, Container]:

@@ -3,6 +3,8 @@
 import pytest
 
 from rhapsode_contract.catalogue import CATALOGUE
+from rhapsode_contract.conditions import REASONS
+from rhapsode_contract.names import MAX_HUMAN_CHARS
 from rhapsode_operator.judging import Verdict, judge
 from rhapsode_operator.narrating import STILL_S, Teller, outdated
 from rhapsode_operator.observing import Pod, read_pod
@@ -44,6 +46,19 @@ def test_an_image_that_cannot_be_pulled_is_told_with_its_remedy() -> None:
     assert "manifest unknown" in said.human
     assert told(teller, refused, 60) == [], "once"
     assert told(teller, pod(state="pulling"), 61) == ["Pulling the worker's image registry.example/worker:1 to n1"]
+
+
+def test_however_long_a_runtime_s_words_the_cause_and_the_remedy_are_told() -> None:
+    image = "docker.io/library/rhapsode-worker-cpu:none"
+    words = (
+        f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": failed to do request: Head'
+        f' "https://registry-1.docker.io/v2/{image}/manifests/none": dial tcp: lookup registry-1.docker.io: no such host'
+    )
+    refused = with_worker(state={"waiting": {"reason": "ErrImagePull", "message": words}})
+    said = told(Teller(), refused)[-1]
+    assert said.startswith("registry.example/worker:1 for w-0 cannot be pulled: failed to pull")
+    assert said.endswith(f"no such host. {REASONS['ImagePull'].remedy}")
+    assert len(said) <= MAX_HUMAN_CHARS
 
 
 @pytest.mark.parametrize(
