@@ -21,8 +21,10 @@ def test_when_only_a_person_can_help_it_says_so_and_what_to_look_at() -> None:
         ("error", "choir is Failed: ImagePull: no such image. Check its name."),
         (
             "error",
-            "choir is stalled: nothing will change until a person acts (kubectl rhapsode explain choir -n music);"
-            " waiting, Ctrl-C ends it",
+            (
+                "choir is stalled: nothing will change until a person acts (kubectl rhapsode explain choir -n music);"
+                " waiting, Ctrl-C ends it"
+            ),
         ),
     ]
 
@@ -35,5 +37,5 @@ def test_what_may_get_well_by_itself_is_not_called_stalled() -> None:
 
 @pytest.mark.parametrize("spec", [{"suspend": True}, {"replicas": 0}])
 def test_nobody_waits_for_pods_that_nobody_wants(spec: JSON) -> None:
-    with pytest.raises(CommandError, match="kubectl (patch|scale) iw choir"):
+    with pytest.raises(CommandError, match=r"kubectl (patch|scale) iw choir"):
         list(tell(worker(stalled=False, spec=spec)))
