@@ -88,6 +88,7 @@ class Connection(asyncio.Protocol):
         self._heard_at = time.monotonic()
         self._pinged_at = 0.0
         self._complained = False
+        self._refused = False
         self._notes = Budget(NOTES_PER_S, time.monotonic())
 
     # What asyncio calls
@@ -158,6 +159,8 @@ class Connection(asyncio.Protocol):
 
     def _hear_each(self, lines: list[bytes]) -> None:
         for line in lines:
+            if self._refused:
+                return
             if not line.strip():
                 continue
             if len(line) > names.MAX_FRAME_BYTES:
@@ -217,6 +220,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(frames.encode_frame(frame))
 
     def _refuse(self, why: str) -> None:
+        self._refused = True
         self.send(frames.Refused(reason=why))
         self.close()
 

@@ -36,6 +36,8 @@ def test_a_second_worker_is_refused_and_narrated(relay: Relay, worker: FakeWorke
 def test_a_worker_of_another_protocol_is_refused(relay: Relay) -> None:
     with FakeWorker(relay.socket, proto=99) as worker:
         assert worker.receive(frames.Refused).reason == "it speaks protocol 99, this relay speaks 1"
+        assert worker.is_closed()
+    assert relay.metric("rhapsode_socket_bad_lines_total") == 0, "what it says after its hello is nobody's"
 
 
 def test_hello_twice_changes_nothing(relay: Relay, worker: FakeWorker) -> None:

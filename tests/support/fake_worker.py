@@ -25,9 +25,11 @@ class FakeWorker:
         caps = frames.Caps(slots=slots, context_tokens=100_000, json_schema=bool(said.pop("json_schema", False)))
         if hello:
             defaults: dict[str, Any] = {"proto": 1, "boot_id": "boot", "engine": "Fake", "model": "sim", "caps": caps}
-            self.send(frames.Hello(**(defaults | said)))
-        if hello and ready:
-            self.send(frames.State(phase="ready", caps=caps))
+            greeting: list[frames.WorkerFrame] = [
+                frames.Hello(**(defaults | said)),
+                frames.State(phase="ready", caps=caps),
+            ]
+            self.send(*greeting[: 1 + ready])  # in one piece: a relay that refuses closes the connection at once
 
     def send(self, *sent: frames.WorkerFrame) -> None:
         self.raw(b"".join(map(frames.encode_frame, sent)))
