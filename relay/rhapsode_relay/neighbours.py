@@ -15,7 +15,7 @@ from rhapsode_relay.forwarding import Forwarder
 from rhapsode_relay.handing_over import Exchange, Scout, hop_of
 from rhapsode_relay.joining import Choir
 from rhapsode_relay.passing import Passages
-from rhapsode_relay.peers import ListedPeers, Peers, ServicePeers, absolute_name, look_up
+from rhapsode_relay.peers import ListedPeers, Peers, Resolver, ServicePeers, absolute_name, look_up
 from rhapsode_relay.reading import Reader
 from rhapsode_relay.settings import RelaySettings
 
@@ -79,5 +79,5 @@ def meet_neighbours(settings: RelaySettings, house: Conductor, logger: logging.L
 def _find_peers(settings: RelaySettings) -> Peers:
     if isinstance(settings.peers, str):
         service = absolute_name(settings.peers, _RESOLVER.read_text() if _RESOLVER.is_file() else "")
-        return ServicePeers(settings.worker_id, settings.name, service, settings.port, look_up)
+        return ServicePeers(settings.worker_id, settings.name, service, settings.port, Resolver(look_up).look_up)
     return ListedPeers(settings.worker_id, settings.peers)

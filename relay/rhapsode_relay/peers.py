@@ -6,8 +6,10 @@ a host: it only chooses among names that we know. In a cluster these are the pod
 """
 
 import asyncio
+import math
 import re
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol
 
@@ -16,9 +18,13 @@ from rhapsode_contract import names
 MAX_PEERS = 64
 """Replicas that one relay talks to; more are left out."""
 LOOKUP_S = 2.0
-"""How long the question for a name may take."""
+"""How long anyone waits for the address of a name."""
+BELIEVED_S = 1.0
+"""How long an address is believed."""
+MAX_LOOKUPS = 16
+"""Names that are asked for at once; they share four threads, and a resolver that is dead holds one for a minute."""
 _JOB_ID = re.compile(r"([a-z][-a-z0-9]{0,62})-[0-9a-hjkmnp-tv-z]{16}")
-_ORDINAL = re.compile(r"0|[1-9][0-9]{0,4}")
+_ORDINAL = re.compile(r"0|[1-9][0-9]{0,2}")
 _SERVICE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _ITEM = re.compile(r"([a-z][-a-z0-9]{0,62})=(\[[0-9a-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _SEARCH = re.compile(r"^search[ \t]+(.+)$", re.MULTILINE)
@@ -147,12 +153,46 @@ class ServicePeers:
         self._mine.add(address.host)
 
 
+class Resolver:
+    """Asks for names: for each of them once at a time, however many want to know it, and once a second."""
+
+    def __init__(self, ask: Lookup) -> None:
+        self._ask = ask
+        self._asking: dict[str, asyncio.Task[list[str]]] = {}
+        self._known: dict[str, tuple[float, list[str]]] = {}
+
+    async def look_up(self, name: str) -> list[str]:
+        """Return the addresses of a name, see `Lookup`. Who waits no longer leaves the question to the others."""
+        told_at, hosts = self._known.get(name, (-math.inf, []))
+        if time.monotonic() - told_at < BELIEVED_S:
+            return hosts
+        async with asyncio.timeout(LOOKUP_S):
+            return await asyncio.shield(self._asking.get(name) or self._begin(name))
+
+    def _begin(self, name: str) -> asyncio.Task[list[str]]:
+        if len(self._asking) >= MAX_LOOKUPS:
+            raise OSError(f"{MAX_LOOKUPS} names are being looked up; the resolver is slow")
+        self._asking[name] = asking = asyncio.create_task(self._find(name))
+        asking.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to hear it
+        return asking
+
+    async def _find(self, name: str) -> list[str]:
+        try:
+            hosts = await self._ask(name)
+        finally:
+            del self._asking[name]
+        self._known.pop(name, None)
+        self._known[name] = time.monotonic(), hosts
+        if len(self._known) > MAX_PEERS:
+            del self._known[next(iter(self._known))]
+        return hosts
+
+
 async def look_up(name: str) -> list[str]:
-    """Ask the resolver of this machine."""
+    """Ask the resolver of this machine, however long it takes: a thread of ours waits for it in any case."""
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(LOOKUP_S):
-            found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except socket.gaierror as exc:
         if exc.errno in _NO_SUCH_NAME:
             return []
