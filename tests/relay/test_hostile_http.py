@@ -58,22 +58,22 @@ def test_more_readers_than_the_limit_are_refused(relay: Relay, worker: FakeWorke
 
 def test_a_frozen_reader_that_has_asked_for_more_in_advance_is_cut_off_like_any_other() -> None:
     """What it asked for next must not hide that it takes nothing of what it gets now."""
-    with running_relay(manifest(onDisconnect="continue")) as relay, FakeWorker(relay.socket) as worker:
-        with socket.socket() as frozen:
-            frozen.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            frozen.connect(("127.0.0.1", relay.port))
-            body = json.dumps({"prompt": "x", "max_tokens": 1_000_000}).encode()
-            head = b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
-            frozen.sendall(head + body)
-            job = worker.begin()
-            frozen.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
-            before = psutil.Process(relay.pid).memory_info().rss
-            for i in range(0, 300_000, 500):
-                worker.send(frames.Token(job_id=job.job_id, i=i, ts="\x7f".join(["word "] * 500)))
-            worker.finish(job, 300_000)
-            wait_until(lambda: relay.get(f"/v1/inference/{job.job_id}").json()["status"] == "completed", "all came")
-            assert psutil.Process(relay.pid).memory_info().rss - before < 16 * 2**20
-            wait_until(lambda: relay.metric("rhapsode_relay_readers_stalled_total") == 1, "it is cut off", 30)
+    running = running_relay(manifest(onDisconnect="continue"))
+    with running as relay, FakeWorker(relay.socket) as worker, socket.socket() as frozen:
+        frozen.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        frozen.connect(("127.0.0.1", relay.port))
+        body = json.dumps({"prompt": "x", "max_tokens": 1_000_000}).encode()
+        head = b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        frozen.sendall(head + body)
+        job = worker.begin()
+        frozen.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        before = psutil.Process(relay.pid).memory_info().rss
+        for i in range(0, 300_000, 500):
+            worker.send(frames.Token(job_id=job.job_id, i=i, ts="\x7f".join(["word "] * 500)))
+        worker.finish(job, 300_000)
+        wait_until(lambda: relay.get(f"/v1/inference/{job.job_id}").json()["status"] == "completed", "all came")
+        assert psutil.Process(relay.pid).memory_info().rss - before < 16 * 2**20
+        wait_until(lambda: relay.metric("rhapsode_relay_readers_stalled_total") == 1, "it is cut off", 30)
 
 
 def test_a_reader_that_has_asked_for_more_in_advance_can_leave_like_any_other() -> None:
