@@ -82,6 +82,9 @@ class Stream(threading.Thread):
 
     def _refused(self, response: http.client.HTTPResponse) -> None:
         body = response.read().decode(errors="replace")
+        if not body.startswith("{"):  # no relay says that: a Service whose rules are not written yet leads anywhere
+            self._cut(f"HTTP {response.status} of somebody else")
+            return
         self.refusals += 1
         tell(self.number, "refused", status=response.status, body=body, after=response.headers.get("Retry-After"))
         if response.status not in (502, 503, 504) or self.args.no_retry:
