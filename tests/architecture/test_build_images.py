@@ -13,6 +13,9 @@ DOCKER = """#!/bin/sh
 echo "$*" >>"$LOG"
 case "$1 $2" in
 "info "*) exit "${INFO:-0}" ;;
+"build "*)
+    printf '#1 [internal] load build definition\n#7 [packages 3/3] RUN pip install\n#7 12.3 Collecting httpx\n'
+    [ -z "${BROKEN:-}" ] || { echo "#7 ERROR: no space left"; exit 1; } ;;
 "pull "*) touch "$LOG.base" ;;
 "image inspect")
     case "$*" in
@@ -58,3 +61,19 @@ def test_an_image_that_has_grown_is_named(docker: Path) -> None:
 def test_without_docker_it_says_what_to_do(docker: Path) -> None:
     done = _build(docker, INFO="1")
     assert (done.returncode, done.stderr) == (1, "build-images: docker does not answer: install it, or start it\n")
+
+
+def test_a_build_tells_its_steps_while_it_runs_and_no_more(docker: Path) -> None:
+    told = _build(docker).stderr.splitlines()
+    at = told.index("· building rhapsode-relay:mine")
+    assert told[at + 1] == "  [packages 3/3] RUN pip install"
+    assert told[at + 2] == "· building rhapsode-worker-cpu:mine"
+
+
+def test_a_build_that_fails_shows_its_last_lines_and_where_the_rest_is(docker: Path) -> None:
+    done = _build(docker, BROKEN="yes")
+    assert done.returncode == 1
+    assert "#7 ERROR: no space left\nbuild-images: rhapsode-operator:mine could not be built" in done.stderr
+    log = Path(done.stderr.split()[-1])
+    assert "Collecting httpx" in log.read_text()
+    log.unlink()
