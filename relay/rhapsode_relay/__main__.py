@@ -81,7 +81,7 @@ async def _run(settings: RelaySettings, logger: logging.Logger) -> None:
         tasks.create_task(admin.serve([admin_socket]))
         ticker = tasks.create_task(_tick(house, readers, room))
         await stopping.wait()
-        await drain(house, readers, hurry)
+        await drain(house, readers, hurry, neighbours.handed_over if neighbours is not None else lambda: 0)
         ticker.cancel()
         if neighbours is not None:
             await neighbours.close()

@@ -142,12 +142,15 @@ class _Desk:
     async def _ask(self, why: str, wanted: InferenceRequest, key: str, body: bytes) -> Response | None:
         assert self._neighbours is not None
         exchange = self._neighbours.exchange
-        if key and (answer := await exchange.repeat(key, body)):
-            return answer
-        if why == "taken":
-            return None
-        check_request(wanted, self._house.settings.model, self._house.worker)
-        return await exchange.hand_over(why, key, body)
+        async with exchange.turn(key):
+            if key and self._house.jobs.by_key(key):
+                return None
+            if key and (answer := await exchange.repeat(key, body)):
+                return answer
+            if why == "taken":
+                return None
+            check_request(wanted, self._house.settings.model, self._house.worker)
+            return await exchange.hand_over(why, key, body)
 
     async def elsewhere(self, job_id: str, kind: str) -> Response | None:
         """Answer for another replica's job with what that one says; None if the job is ours, or nobody's."""

@@ -92,6 +92,11 @@ class Caller:
         self._aiohttp: Any = None
         self._session: Any = None
         self._opening = asyncio.Lock()
+        self._ending = False
+
+    async def prepare(self) -> None:
+        """Load the HTTP client. The first time takes as long as this machine needs, so no call's time counts it."""
+        await self._client()
 
     async def open(self, address: Address, call: Call) -> Answer:
         """Return an answer once its head is there. Raises Unreachable."""
@@ -111,8 +116,11 @@ class Caller:
         return Answer(response, failures)
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        """Break off all calls; no new one is made."""
+        self._ending = True
+        async with self._opening:
+            if self._session is not None:
+                await self._session.close()
 
     def _headers(self, call: Call) -> list[tuple[str, str]]:
         kept = [(name, value) for name, value in passed_on(call.headers) if name.lower() not in _OURS]
@@ -120,6 +128,8 @@ class Caller:
 
     async def _client(self) -> tuple[Any, Any]:
         async with self._opening:
+            if self._ending:
+                raise Unreachable("this relay is ending")
             if self._session is None:
                 self._aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
                 self._session = _session(self._aiohttp, self._silence_s)
@@ -155,4 +165,4 @@ def _url(address: Address, call: Call) -> Any:
 
 
 def _words(exc: Exception) -> str:
-    return str(exc) or type(exc).__name__
+    return str(exc) or ("no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__)

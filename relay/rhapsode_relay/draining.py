@@ -1,10 +1,12 @@
 """Stop a relay without cutting anyone off in silence. Called by `__main__`.
 
-Running jobs may finish until the deadline; then they get one retryable terminal event. Streams that only wait
-are ended at once, and one that refuses data is cut off: neither delays the exit.
+Running jobs may finish until the deadline; then they get one retryable terminal event. So may those that another
+replica took for us: their clients asked here, and some policies end a job whose client is cut off. Streams that only
+wait are ended at once, and one that refuses data is cut off: neither delays the exit.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from rhapsode_relay.conducting import Conductor
 from rhapsode_relay.reading import Readers
@@ -14,12 +16,14 @@ FAREWELL_S = 1.0
 _STEP_S = 0.02
 
 
-async def drain(house: Conductor, readers: Readers, hurry: asyncio.Event) -> None:
-    """Drain the relay; `hurry` ends the wait for running jobs."""
+async def drain(
+    house: Conductor, readers: Readers, hurry: asyncio.Event, handed_over: Callable[[], int] = lambda: 0
+) -> None:
+    """Drain the relay; `hurry` ends the wait for running jobs. `handed_over` says how many run elsewhere for us."""
     loop = asyncio.get_running_loop()
     house.drain()
     deadline = loop.time() + house.settings.drain_s
-    while house.unfinished() and loop.time() < deadline and not hurry.is_set():
+    while (house.unfinished() or handed_over()) and loop.time() < deadline and not hurry.is_set():
         await asyncio.sleep(_STEP_S)
     house.shut()
     readers.dismiss()

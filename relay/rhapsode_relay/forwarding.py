@@ -36,11 +36,11 @@ class Forwarder:
     def owner_of(self, job_id: str) -> str | None:
         """Return which other replica owns a job; None if the question is ours to answer. Raises Misdirected."""
         owner = owner_in(job_id)
-        if owner is None or owner == self._own or not self._peers.knows(owner):
+        if owner is None or owner == self._own:
             return None
-        if names.HOP_HEADER in request.headers:
+        if names.HOP_HEADER in request.headers:  # also for a stranger's: an old address may by now be ours
             raise Misdirected(f"job {job_id} belongs to {owner}, and this is {self._own}; ask {owner}")
-        return owner
+        return owner if self._peers.knows(owner) else None
 
     async def forward(self, owner: str, kind: str, job_id: str) -> Response:
         """Answer with what the owner answers. Raises ApiError if it cannot be asked."""

@@ -6,9 +6,11 @@ request is ours again, to be held or refused.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 from quart import Response, request
@@ -17,17 +19,23 @@ from rhapsode_contract import events, names
 from rhapsode_contract.catalogue import narrate
 from rhapsode_relay.answering import correlation_id
 from rhapsode_relay.calling import Answer, Broken, Call, Caller, Headers, Unreachable
+from rhapsode_relay.errors import Unavailable
 from rhapsode_relay.forwarding import Log
 from rhapsode_relay.passing import Passages
 from rhapsode_relay.peers import Address, Peers
 
 ASK_S = 1.0
-"""How long all replicas together may take to say how they are."""
+"""How long it may take to find the other replicas, and then how long all together may take to say how they are."""
 BELIEVED_S = 1.0
 """How long that is believed."""
 TAKE_S = 5.0
 """How long one may take to accept a request."""
 ATTEMPTS = 3
+TURN_S = 30.0
+"""How long a request waits for an earlier one with the same Idempotency-Key to find its replica."""
+NOT_TAKEN = (401, 404, 421, 503)
+"""Answers of a replica that did not take a request, which was good enough for us: its key or its model is not there
+yet, or no longer, or the replica is another's, or it cannot begin either."""
 KEYS_KEPT = 1024
 """Idempotency keys of which we know who took the request."""
 MAX_STATE_BYTES = 256 * 1024
@@ -69,17 +77,20 @@ class Scout:
         self._asked_at = -BELIEVED_S
         self._asking: asyncio.Task[None] | None = None
 
-    async def candidates(self, headers: Headers) -> list[Candidate]:
-        """Return who could take a request, with this client's credentials if they must be asked."""
+    async def look(self, headers: Headers) -> None:
+        """Learn who could take a request, with this client's credentials if they must be asked."""
         if self._asking is None and time.monotonic() - self._asked_at >= BELIEVED_S:
             self._asking = asyncio.create_task(self._ask_all(headers))
         if self._asking is not None:
             await asyncio.shield(self._asking)
-        return list(self._found)
 
-    def given_to(self, taker: Candidate) -> None:
-        """Count a request that somebody took, or the next ones of this second would all go there too."""
-        self._found = sorted(one._replace(load=one.load + (one == taker)) for one in self._found)
+    def take(self) -> Candidate | None:
+        """Return the least loaded. The request counts from now on, or all that are on their way would go there."""
+        if not self._found:
+            return None
+        first, *others = self._found
+        self._found = sorted([first._replace(load=first.load + 1), *others])
+        return first
 
     def refused_by(self, one: Candidate) -> None:
         """Do not ask a replica again for as long as we believe the others."""
@@ -88,10 +99,14 @@ class Scout:
     async def _ask_all(self, headers: Headers) -> None:
         found: list[tuple[Address, events.Worker]] = []
         try:
+            async with asyncio.timeout(ASK_S):
+                addresses = await self._peers.others()
+            if addresses:
+                await self._caller.prepare()
             async with asyncio.timeout(ASK_S), asyncio.TaskGroup() as asking:
-                for address in await self._peers.others():
+                for address in addresses:
                     asking.create_task(self._ask(address, headers, found))
-        except TimeoutError:
+        except (TimeoutError, Unreachable):
             pass  # who has not answered by now is too slow to be given anything
         finally:
             self._found = choose(found, self._queue_limit)
@@ -124,6 +139,22 @@ class Exchange:
         self._passages = passages
         self._log = log
         self._takers: dict[str, Candidate] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @contextlib.asynccontextmanager
+    async def turn(self, key: str) -> AsyncIterator[None]:
+        """Let those who show the same Idempotency-Key find their replica one after the other. Raises Unavailable."""
+        turn = self._turns.setdefault(key, asyncio.Lock()) if key else asyncio.Lock()
+        try:
+            async with asyncio.timeout(TURN_S):
+                await turn.acquire()
+        except TimeoutError as exc:
+            message = "a request with this Idempotency-Key is still looking for a replica; ask again"
+            raise Unavailable(message, code="owner_unreachable", retry_after_s=1) from exc
+        try:
+            yield
+        finally:
+            turn.release()
 
     async def repeat(self, key: str, body: bytes) -> Response | None:
         """Ask whoever took the request of this Idempotency-Key before; None if that is nobody who answers."""
@@ -134,9 +165,12 @@ class Exchange:
 
     async def hand_over(self, why: str, key: str, body: bytes) -> Response | None:
         """Answer with what another replica answers; None if none takes it."""
-        for one in (await self._scout.candidates(list(request.scope["headers"])))[:ATTEMPTS]:
+        await self._scout.look(list(request.scope["headers"]))
+        for _ in range(ATTEMPTS):
+            one = self._scout.take()
+            if one is None:
+                break
             if answer := await self._offer(one, body):
-                self._scout.given_to(one)
                 self._remember(key, one)
                 self._passages.counts.hand_over(why)
                 self._log(narrate("handed_over", {"peer": one.worker_id, "why": why}), correlation_id())
@@ -150,7 +184,7 @@ class Exchange:
         except Unreachable:
             self._passages.counts.forward("handover", "unreachable")
             return None
-        if answer.status in (421, 503):
+        if answer.status in NOT_TAKEN:
             answer.close()
             self._passages.counts.forward("handover", "refused")
             return None

@@ -47,6 +47,10 @@ class Neighbours:
         call = Call(method="GET", path=scope["path"], query=scope["query_string"], headers=list(scope["headers"]))
         self.choir.join(reader, call)
 
+    def handed_over(self) -> int:
+        """Return how many requests that others took are still being answered through us."""
+        return self.passages.handed_over
+
     async def close(self) -> None:
         """Let every client come back through another replica."""
         self.passages.dismiss()

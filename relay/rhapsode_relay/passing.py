@@ -27,6 +27,11 @@ class Passages:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def handed_over(self) -> int:
+        """How many requests that another replica took are still being answered through us."""
+        return sum(passage.kind == "handover" for passage in self._open)
+
     def begin(self, answer: Answer, kind: str) -> Response:
         """Return a stand-in for the answer, which is the connection's from now on."""
         client = client_of(request.scope)

@@ -109,6 +109,8 @@ def test_a_request_is_forwarded_once_only(pair: list[Replica]) -> None:
             answer = httpx.request(method, f"{pair[1].relay.url}/v1/inference/{job}", headers={names.HOP_HEADER: hop})
             assert_error(answer, 421, "misdirected")
     hopped = {names.HOP_HEADER: "sim-0"}
+    astray = httpx.get(f"{pair[1].relay.url}/v1/inference/chat-0-0123456789abcdef", headers=hopped)
+    assert_error(astray, 421, "misdirected")  # an address that was another resource's a moment ago
     answer = httpx.get(f"{pair[1].relay.url}/v1/inference/sim-1-0123456789abcdef", headers=hopped)
     assert_error(answer, 404, "job_not_found")
 

@@ -1,24 +1,20 @@
 """A replica that cannot begin gives a new request to one that can; it never goes in a circle, and never gets lost."""
 
 import signal
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 
 from rhapsode_contract import events, frames, names
 from rhapsode_relay.handing_over import choose
 from rhapsode_relay.peers import Address
 from support.fake_worker import FakeWorker
-from support.processes import Relay, running_relay, wait_until
+from support.processes import Relay, wait_until
 from support.replicas import Replica, replicas, worker_of
 from support.requests import assert_error, post
-from support.streams import Stream, actions_of, ask, names_of, text_of
+from support.streams import Stream, actions_of, ask, text_of
 
 
 def handed_over(relay: Relay, why: str) -> float:
@@ -197,34 +193,6 @@ def test_a_client_that_leaves_has_left_who_took_its_request() -> None:
         stream.next("started")
         stream.close(hard=True)
         assert worker.receive(frames.Cancel).job_id == job.job_id
-
-
-def test_a_peer_that_lies_or_hangs_delays_no_one_for_long() -> None:
-    """It says that it is ready, takes the request and never answers; the request is ours after all."""
-    state = events.Worker(seq=0, worker_id="sim-7", phase="ready", running=0, queued=0)
-    body = msgspec.json.encode(state)
-    ready = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-    with socket.create_server(("127.0.0.1", 0)) as liar:
-        kept: list[socket.socket] = []
-
-        def lie() -> None:
-            for answer in (ready, b""):
-                connection = liar.accept()[0]
-                kept.append(connection)
-                connection.recv(65536)
-                connection.sendall(answer)
-
-        thread = threading.Thread(target=lie, daemon=True)
-        thread.start()
-        with running_relay(environ={names.ENV_PEERS: f"sim-7=127.0.0.1:{liar.getsockname()[1]}"}) as relay:
-            began = time.monotonic()
-            with ask(relay.port) as stream:
-                assert stream.headers["x-job-id"].startswith("sim-")
-                assert names_of([stream.next()]) == ["queued"]
-            assert time.monotonic() - began < 15
-        thread.join(10)
-        for connection in kept:
-            connection.close()
 
 
 # Who is chosen
