@@ -5,6 +5,7 @@ import sys
 
 from rhapsode import asking, narrating, playing, watching
 from rhapsode.ending import run_to_end
+from rhapsode.errors import EXIT_HELP
 
 DESCRIPTION = "Inference workers that tell you what they are doing."
 EXAMPLES = """examples:
@@ -24,7 +25,7 @@ def _run(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         "rhapsode",
         description=DESCRIPTION,
-        epilog=EXAMPLES,
+        epilog=f"{EXAMPLES}\n\n{EXIT_HELP}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

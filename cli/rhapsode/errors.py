@@ -12,6 +12,11 @@ EXIT_TRY_LATER = 75
 EXIT_INTERRUPTED = 130
 
 
+EXIT_HELP = """exit status:
+  0 done   1 failed, or only a person can help   2 not a command   3 the text is not what was sent
+  75 try again later   130 Ctrl-C   141 nobody takes the output"""
+
+
 class CommandError(Exception):
     """A command cannot go on."""
 

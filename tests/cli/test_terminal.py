@@ -1,7 +1,12 @@
 """What a person sees at a terminal: how far a load is, an answer and its narration, and help."""
 
+import re
+import subprocess
+import sys
+
 import pytest
 
+from rhapsode import errors
 from rhapsode_contract import frames
 from support.commands import Command, on_terminal
 from support.fake_worker import FakeWorker
@@ -36,6 +41,14 @@ def test_help_has_examples(command: list[str]) -> None:
     status, out, _ = Command(*command, "--help").done()
     assert status == 0
     assert "examples:\n  " in out
+
+
+@pytest.mark.parametrize("program", ["rhapsode", "rhapsode.kubectl"])
+def test_help_tells_every_exit_status(program: str) -> None:
+    command = [sys.executable, "-m", program, "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    statuses = [value for name, value in vars(errors).items() if name.startswith("EXIT_") and name != "EXIT_HELP"]
+    assert all(re.search(rf"\b{status} ", told) for status in [0, *statuses, 141])
 
 
 def test_no_command_is_a_usage_error() -> None:

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from rhapsode.ending import run_to_end
+from rhapsode.errors import EXIT_HELP
 from rhapsode.kubectl import asking, explaining, watching
 
 DESCRIPTION = """Ask, watch and explain InferenceWorkers, through the API server, with your kubeconfig. No ingress."""
@@ -23,7 +24,7 @@ def _run(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         "kubectl rhapsode",
         description=DESCRIPTION,
-        epilog=EXAMPLES,
+        epilog=f"{EXAMPLES}\n\n{EXIT_HELP}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
