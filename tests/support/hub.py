@@ -36,7 +36,12 @@ class Faults:
     """Bytes after which the connection is cut."""
     cuts: int = 10**9
     status: int = 0
-    """Answered to every question."""
+    """Answered to every question, with these headers."""
+    headers: dict[str, str] = field(default_factory=dict)
+    store_only: bool = False
+    """Answer that status only where the bytes are."""
+    excess: int = 0
+    """Bytes that come after the end of a file."""
     corrupt: bool = False
     no_ranges: bool = False
     no_digests: bool = False
@@ -127,8 +132,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         began = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.hub.asked.append(Asked(self.command, path, began, token))
-        if self.hub.faults.status:
-            self._answer(self.hub.faults.status)
+        faults = self.hub.faults
+        if faults.status and (path.startswith("/store/") or not faults.store_only):
+            self._answer(faults.status, headers=faults.headers)
         elif path.startswith("/store/"):
             self._give(path, began)
         elif path.startswith("/api/models/"):
@@ -178,7 +184,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         name, _, file = path.removeprefix("/store/").partition("/bytes/")
         faults, whole = self.hub.faults, self.hub.repositories[name].files[file]
         began = 0 if faults.no_ranges else began
-        data = whole[began:]
+        data = whole[began:] + bytes(faults.excess)
         if faults.corrupt:
             data = data[:-1] + bytes([data[-1] ^ 1])
         ranged = {"Content-Range": f"bytes {began}-{len(whole) - 1}/{len(whole)}"} if began else {}

@@ -54,13 +54,19 @@ except LoadError as exc:
 """
 
 
-def fetching(cache: Path, file_limit: int = 0) -> subprocess.Popen[str]:
-    """Fetch in a process whose files may grow so far; what it says at its end is a path, or a reason and words."""
-    program = (
-        f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({file_limit}, -1))\n" if file_limit else ""
-    )
+NO_LOCKS = "from rhapsode_worker import hub_cache\nhub_cache._lock = lambda _: True\n"
+"""Before a fetch: its volume's locks hold nobody."""
+
+
+def files_up_to(size: int) -> str:
+    """Return what goes before a fetch whose files may grow so far."""
+    return f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({size}, -1))\n"
+
+
+def fetching(cache: Path, before: str = "") -> subprocess.Popen[str]:
+    """Fetch in a process, after a piece of program; what it says at its end is a path, or a reason and words."""
     return subprocess.Popen(
-        [sys.executable, "-c", program + _PROGRAM, str(cache)],
+        [sys.executable, "-c", before + _PROGRAM, str(cache)],
         cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

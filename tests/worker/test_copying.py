@@ -1,11 +1,12 @@
 """A model that may not be written to is copied for an engine that wants to; any other is used where it lies."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from rhapsode_worker.copying import open_to_engine
+from rhapsode_worker.copying import copy_path, open_to_engine
 from rhapsode_worker.errors import LoadError
 from rhapsode_worker.models import ModelFiles
 
@@ -62,3 +63,31 @@ async def test_a_copy_that_cannot_be_made_names_the_room_it_needs(model: ModelFi
         await opened(model, tmp_path / "cache", Ear())
     assert refused.value.reason == "FetchFailed"
     assert "Make room" in refused.value.remedy
+
+
+async def test_what_a_killed_copy_left_is_taken_away(model: ModelFiles, tmp_path: Path) -> None:
+    """Each kill would leave as much as the model is large, until the disk is full."""
+    folder = copy_path(model.path, tmp_path / "cache").parent
+    (folder / "copy-killed").mkdir(parents=True)
+    (folder / "copy-killed/model.gguf").write_bytes(b"weig")
+    copy = await opened(model, tmp_path / "cache", Ear())
+    assert copy.read_bytes() == b"weights"
+    assert list(folder.glob("copy-*")) == []
+
+
+async def test_a_copy_that_a_crash_of_the_machine_cut_short_is_made_again(model: ModelFiles, tmp_path: Path) -> None:
+    copy = await opened(model, tmp_path / "cache", Ear())
+    copy.write_bytes(b"")
+    assert (await opened(model, tmp_path / "cache", Ear())).read_bytes() == b"weights"
+
+
+async def test_a_disk_without_room_for_a_copy_is_a_full_cache(
+    model: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(LoadError, match="No space left on device") as refused:
+        await opened(model, tmp_path / "cache", Ear())
+    assert refused.value.reason == "CacheFull"

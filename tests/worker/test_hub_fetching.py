@@ -11,7 +11,7 @@ import pytest
 
 from rhapsode_worker.errors import LoadError
 from support.hub import Hub
-from support.hub_fetches import GGUF, REPO, Told, actions, fetch, fetching, left_over
+from support.hub_fetches import GGUF, REPO, Told, actions, fetch, fetching, files_up_to, left_over
 from support.processes import wait_until
 
 SHA = hashlib.sha256(GGUF).hexdigest()
@@ -173,7 +173,7 @@ def test_two_that_come_at_once_fetch_once_and_the_second_hears_how_far_the_first
 
 def test_a_disk_that_takes_no_more_says_what_is_missing_and_keeps_what_came(hub: Hub, tmp_path: Path) -> None:
     """A file may grow to 2 MiB, the model has 4: the kernel refuses the rest, as a full disk does."""
-    with fetching(tmp_path, file_limit=2 << 20) as process:
+    with fetching(tmp_path, files_up_to(2 << 20)) as process:
         said, complaints = process.communicate(timeout=60)
     assert said, complaints
     reason, words = json.loads(said)

@@ -24,6 +24,19 @@ def test_progress_is_told_four_times_a_second_and_never_goes_back() -> None:
     assert track.admit(said_of("warm-up", 0.0), 20.0 + PROGRESS_S / 10), "another stage begins anew"
 
 
+def test_progress_goes_back_when_it_is_said_that_something_begins_again() -> None:
+    track = LoadTracker(0.0, {})
+
+    def share(action: str, done: int, now: float) -> bool:
+        fields = {"model": "m", "bytes_done": done, "bytes_total": 100, "fraction": done / 100}
+        return track.admit(narrate(action, fields, progress=None if action == "model_resume" else done / 100), now)
+
+    assert share("model_fetch", 90, 1.0)
+    assert not share("model_fetch", 10, 2.0)
+    assert share("model_resume", 0, 3.0)
+    assert share("model_fetch", 10, 4.0), "a fetch that is silent for long is taken for stalled"
+
+
 def test_silence_is_broken_with_what_goes_on_and_how_long_it_usually_takes() -> None:
     track = LoadTracker(0.0, {"compiling": 41.0})
     assert track.still(100.0) is None, "nothing goes on"

@@ -9,12 +9,13 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from rhapsode_worker.errors import LoadError
 from rhapsode_worker.hub_files import COMMIT, HubFile, Listing, choose, is_etag
-from rhapsode_worker.hub_parts import Part
+from rhapsode_worker.hub_parts import Part, TooMuch
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -26,12 +27,23 @@ CHUNK_BYTES = 1 << 18
 """What the client collects before it writes. Its own 10 MB would be lost at every cut, and told of too rarely."""
 _CHATTY = ("huggingface_hub", "httpx2", "httpcore2", "httpx", "httpcore", "urllib3")
 """Loggers that write down every address, signatures included."""
+PATIENCE_S = 300.0
+"""The longest pause that a hub may ask for: its limits are counted over as much. It could ask for a year."""
 _PASSING = {408, 425, 429}
-_QUERY = re.compile(r"\?\S*")
+_SECRETS = re.compile(r"\?\S*|(?<=//)[^/@\s]*@")
+"""What stands behind '?' in an address, and who asks there."""
+_PORTS = {"http": 80, "https": 443}
+_LIMIT = re.compile(r"r=0;\s*t=([0-9]{1,9})")
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_TOKEN = re.compile(r"[\x21-\x7e]*")
 
 
 class HubAway(Exception):
-    """The hub cannot be asked just now; the message says why."""
+    """The hub cannot be asked just now; the message says why. It may say for how many seconds, too."""
+
+    def __init__(self, why: str, pause_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.pause_s = min(pause_s, PATIENCE_S)
 
 
 class Hub:
@@ -40,9 +52,12 @@ class Hub:
     def __init__(self, repo: str) -> None:
         self.repo = repo
         self._endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+        self._told = _SECRETS.sub("", self._endpoint)
+        """How the hub is called before others."""
         try:
             import huggingface_hub as client
             from huggingface_hub import file_download
+            from huggingface_hub.utils._http import default_client_factory
         except ImportError as exc:
             raise LoadError(
                 "SourceNotSupported",
@@ -55,6 +70,8 @@ class Hub:
         self._client.utils.disable_progress_bars()
         for chatty in _CHATTY:
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
+        self._client.set_client_factory(lambda: self._watch(default_client_factory()))
+        _check_token()
 
     def look(self, revision: str, engine: str) -> Listing:
         """Return the files of a revision that an engine needs. Raises LoadError, HubAway."""
@@ -65,7 +82,7 @@ class Hub:
         siblings = {str(one.rfilename): one for one in info.siblings or ()}
         commit = str(info.sha or "")
         if not COMMIT.fullmatch(commit):
-            raise HubAway(f"{self._endpoint} does not say which commit {revision} is")
+            raise HubAway(f"{self._told} does not say which commit {revision} is")
         wanted = choose(list(siblings), engine, self.repo)
         return Listing(commit, tuple(self._describe(siblings[path], commit) for path in wanted))
 
@@ -96,40 +113,49 @@ class Hub:
         if not isinstance(size, int) or size < 0 or not is_etag(etag):
             raise LoadError(
                 "FetchFailed",
-                f"{self._endpoint} tells no size and digest of {sibling.rfilename}: it cannot be checked",
+                f"{self._told} tells no size and digest of {sibling.rfilename}: it cannot be checked",
                 "Set HF_ENDPOINT to a hub or mirror that does.",
             )
         return HubFile(sibling.rfilename, size, etag)
+
+    def _watch(self, client: Any) -> Any:
+        """Let no answer be dealt with in silence: the client would wait as long as a stranger tells it to."""
+        client.event_hooks["response"].append(self._stop_waiting)
+        return client
+
+    def _stop_waiting(self, response: Any) -> None:
+        if response.status_code in _PASSING or response.status_code >= 500:
+            raise HubAway(f"{self._told} answers {response.status_code}", _asked_pause(response.headers))
 
     def _ask(self, revision: str, question: Callable[[], T]) -> T:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
         try:
             return question()
-        except LoadError:
+        except (LoadError, HubAway, TooMuch):
             raise
         except HfHubHTTPError as exc:
             raise self._explain(exc, revision) from exc
         except OfflineModeIsEnabled as exc:
             raise HubAway("HF_HUB_OFFLINE is set") from exc
         except json.JSONDecodeError as exc:
-            raise HubAway(f"{self._endpoint} answers something that is no hub's answer") from exc
+            raise HubAway(f"{self._told} answers something that is no hub's answer") from exc
         except (HFValidationError, ValueError) as exc:
             raise LoadError("SourceNotSupported", _words(exc), "Name another repository, or use pvc://.") from exc
         except Exception as exc:  # whatever the network or a stranger's answer may do to the client
-            raise HubAway(f"{self._endpoint} does not answer: {_words(exc)}") from exc
+            raise HubAway(f"{self._told} does not answer: {_words(exc)}") from exc
 
     def _explain(self, exc: "HfHubHTTPError", revision: str) -> Exception:
         from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 
         status, source = exc.response.status_code, f"hf://{self.repo}"
-        if status in _PASSING or status >= 500 or self._is_elsewhere(exc):
-            return HubAway(f"{self._endpoint} answers {status}")
+        if self._is_elsewhere(exc):
+            return HubAway(f"{self._told} answers {status}")
         if isinstance(exc, GatedRepoError) or status in (401, 403):
             said = "is gated" if isinstance(exc, GatedRepoError) else "is private, or does not exist"
             return LoadError(
                 "ModelGated",
-                f"{source} {said}: {self._endpoint} answers {status}{_token_words()}",
+                f"{source} {said}: {self._told} answers {status}{_token_words()}",
                 "Accept the model's terms at the hub, and name the Secret of a token that may read it in"
                 " spec.model.tokenSecretRef (on a laptop: HF_TOKEN).",
             )
@@ -137,13 +163,17 @@ class Hub:
             why = f"{source} has no revision {revision}"
             return LoadError("ModelNotFound", why, "Correct what follows '@' in spec.model.source.")
         if status == 404:
-            why = f"{self._endpoint} has no {source}{_token_words()}"
+            why = f"{self._told} has no {source}{_token_words()}"
             return LoadError("ModelNotFound", why, "Correct spec.model.source; a private model needs a token.")
-        return LoadError("FetchFailed", f"{self._endpoint} answers {status}: {_words(exc)}", "Check HF_ENDPOINT.")
+        return LoadError("FetchFailed", f"{self._told} answers {status}: {_words(exc)}", "Check HF_ENDPOINT.")
 
     def _is_elsewhere(self, exc: "HfHubHTTPError") -> bool:
         """Return whether a store of the hub answered, whose addresses are good for a while only."""
-        return not str(exc.response.url).startswith(self._endpoint)
+        here, there = urlsplit(self._endpoint), exc.response.url
+        return (here.hostname, here.port or _PORTS.get(here.scheme)) != (
+            there.host,
+            there.port or _PORTS.get(there.scheme),
+        )
 
 
 def _token_words() -> str:
@@ -153,6 +183,28 @@ def _token_words() -> str:
 
 
 def _words(exc: Exception) -> str:
-    """Return an exception's first line, without what stands behind '?' in an address."""
+    """Return an exception's first line, without any secret that may stand there."""
+    from huggingface_hub import get_token
+
     first: Sequence[str] = str(exc).strip().splitlines() or [""]
-    return _QUERY.sub("", first[0])[:200] or type(exc).__name__
+    said = first[0].replace(token, "…") if (token := get_token()) else first[0]
+    return _SECRETS.sub("", said)[:200] or type(exc).__name__
+
+
+def _asked_pause(headers: Mapping[str, str]) -> float:
+    """Return how many seconds a hub wants to be left alone, 0 if it does not say."""
+    limit = _LIMIT.search(headers.get("ratelimit", ""))
+    after = _SECONDS.fullmatch(headers.get("retry-after", "").strip())
+    return float(limit[1] if limit else after[0] if after else 0)
+
+
+def _check_token() -> None:
+    """Raise LoadError if the token cannot be one. It is not shown: it may be nearly one."""
+    from huggingface_hub import get_token
+
+    if not _TOKEN.fullmatch(get_token() or ""):
+        raise LoadError(
+            "ModelGated",
+            "the token holds a blank, or a letter that no token has",
+            "Put the bare token into the Secret that spec.model.tokenSecretRef names (on a laptop: HF_TOKEN).",
+        )

@@ -3,6 +3,7 @@
 Called by `preparing`, in a thread of its own: the hub's client blocks. Who comes second waits for the first.
 """
 
+import contextlib
 import shutil
 import time
 from collections import deque
@@ -15,7 +16,7 @@ from rhapsode_worker.asking_hub import HubAway
 from rhapsode_worker.errors import LoadError
 from rhapsode_worker.hub_cache import HubCache
 from rhapsode_worker.hub_files import COMMIT, HubFile, Listing
-from rhapsode_worker.hub_parts import Part, refused
+from rhapsode_worker.hub_parts import Part, TooMuch, refused
 from rhapsode_worker.models import ModelFiles
 
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
@@ -79,7 +80,7 @@ class HubFetch:
 
     def _look(self, *, patient: bool) -> Listing | None:
         """Ask the hub; None if it cannot be asked and there is a copy of what it said last."""
-        for pause_s in (*BACKOFF_S, 0.0):
+        for backoff_s in (*BACKOFF_S, 0.0):
             try:
                 return self._hub.look(self._wish.revision, self._wish.engine)
             except HubAway as exc:
@@ -87,8 +88,9 @@ class HubFetch:
                     commit = self._store.commit_of(self._wish.revision)[:12]
                     self._say("model_unchecked", why=str(exc), model=self._wish.model, commit=commit)
                     return None
-                if not pause_s:
+                if not backoff_s:
                     raise self._give_up(exc) from exc
+                pause_s = max(backoff_s, exc.pause_s)
                 self._say("model_retry", why=str(exc), bytes_done=0, backoff_s=pause_s)
                 self._pause(pause_s)
         raise AssertionError("the last pause gives up")
@@ -131,21 +133,30 @@ class HubFetch:
         )
 
     def _bring(self, file: HubFile, commit: str, gauge: "Gauge") -> None:
-        """Fetch one file, and again what the hub did not give, until it gives nothing any more."""
-        given_nothing = 0
+        """Fetch one file; once more from its beginning if what was pieced together is wrong."""
         while True:
             with Part(self._store.part(file), file, gauge.add) as part:
-                try:
+                self._pour(part, file, commit, gauge)
+                if self._accept(part, file, gauge):
+                    return
+
+    def _pour(self, part: Part, file: HubFile, commit: str, gauge: "Gauge") -> None:
+        """Let a file's bytes come; ask again for what the hub did not give, until it gives nothing any more."""
+        given_nothing = 0
+        while True:
+            had = part.size
+            try:
+                with contextlib.suppress(TooMuch):  # `_accept` says so
                     self._hub.download(file, commit, part)
-                    if self._accept(part, file, gauge):
-                        return
-                    continue
-                except HubAway as exc:
-                    given_nothing = 1 if part.size > part.found else given_nothing + 1
-                    if given_nothing > len(BACKOFF_S):
-                        raise self._give_up(exc) from exc
-                    pause_s = BACKOFF_S[given_nothing - 1]
-                    self._say("model_retry", why=str(exc), bytes_done=gauge.done, backoff_s=pause_s)
+            except HubAway as exc:
+                given_nothing = 1 if part.size > had else given_nothing + 1
+                if given_nothing > len(BACKOFF_S):
+                    raise self._give_up(exc) from exc
+                pause_s = max(BACKOFF_S[given_nothing - 1], exc.pause_s)
+                self._say("model_retry", why=str(exc), bytes_done=gauge.done, backoff_s=pause_s)
+            else:
+                return
+            part.pieced = part.pieced or part.size > 0
             self._pause(pause_s)
 
     def _accept(self, part: Part, file: HubFile, gauge: "Gauge") -> bool:
@@ -156,7 +167,7 @@ class HubFetch:
             return True
         gauge.add(-part.size)
         part.drop()
-        if not part.found:
+        if not part.pieced:
             raise LoadError(
                 "FetchFailed",
                 wrong,
@@ -211,8 +222,10 @@ class Gauge:
         self._past = deque([(self._told_at, done)])
 
     def add(self, count: int) -> None:
-        """Count bytes that came, or that have to come again."""
+        """Count bytes that came, or that have to come again, which is said: progress goes back."""
         self.done += count
+        if count < 0:
+            self._say("model_resume", model=self._model, bytes_done=self.done, bytes_total=self._total)
         now = time.monotonic()
         if now - self._told_at >= _TELL_S or self.done == self._total:
             self._told_at = now

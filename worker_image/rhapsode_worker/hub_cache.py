@@ -9,8 +9,10 @@ Called by `fetching_hub`. Nothing has its final name before it is whole, so a ki
 """
 
 import contextlib
+import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +20,8 @@ import msgspec
 
 from rhapsode_worker.hub_files import HubFile, main_file
 from rhapsode_worker.models import ModelFiles
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 class _Kept(msgspec.Struct):
@@ -102,18 +106,23 @@ class HubCache:
         pointer.parent.mkdir(parents=True, exist_ok=True)
         if _size(pointer) == file.size:
             return
-        pointer.unlink(missing_ok=True)
+        fresh = _beside(pointer)
         try:
-            pointer.symlink_to(Path("../../blobs") / file.etag)
+            fresh.symlink_to(Path("../../blobs") / file.etag)
         except OSError:  # a volume without symbolic links
-            self.blob(file).replace(pointer)
+            fresh = self.blob(file)
+        fresh.replace(pointer)
 
 
 def _lock(descriptor: int) -> bool:
+    """Return whether we may go on. A volume without locks holds nobody: there two may fetch the same bytes."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as exc:
+        if exc.errno not in _NO_LOCKS:
+            raise
     return True
 
 
@@ -127,6 +136,11 @@ def _size(path: Path) -> int:
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = _beside(path)
     fresh.write_bytes(data)
     fresh.replace(path)
+
+
+def _beside(path: Path) -> Path:
+    """Return a name that nobody else takes: pods that share a volume may have equal process ids."""
+    return path.with_name(f".{secrets.token_hex(8)}")

@@ -9,8 +9,8 @@ from rhapsode_worker.errors import LoadError
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """A revision that can never mean anything else."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-"""A name that leads nowhere else: what the hub tells becomes the name of a file."""
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
+"""A name that leads nowhere else and fits: what the hub tells becomes the name of a file, and stands in sentences."""
 _BESIDE = re.compile(r".*\.(json|jinja|model|txt|tiktoken)")
 """Configuration, tokenizer and chat template, of whatever format the weights are."""
 _IR = re.compile(r"openvino_.*\.(xml|bin)")

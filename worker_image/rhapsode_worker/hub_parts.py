@@ -1,8 +1,10 @@
 """A file while it comes: what is written is counted and hashed, and a later process goes on where this one ended.
 
-Called by `fetching_hub`; `asking_hub` lets the hub's client write into it.
+Called by `fetching_hub`; `asking_hub` lets the hub's client write into it. Every byte is written where it belongs,
+and nothing is cut off: two that write the same file, where a volume's locks hold nobody, do each other no harm.
 """
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -17,7 +19,12 @@ from rhapsode_worker.errors import LoadError
 from rhapsode_worker.hub_files import HubFile
 
 _BLOCK = 4 * 1024 * 1024
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What a disk says that takes no more."""
+
+
+class TooMuch(Exception):
+    """The hub gives more than it told of."""
 
 
 class Part:
@@ -28,22 +35,25 @@ class Part:
         if path.exists() and path.stat().st_size > file.size:
             path.unlink()
         try:
-            self._file = path.open("a+b", buffering=0)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as exc:
             raise refused(exc, path, file.size) from exc
-        self._file.seek(0)
         self._digest = self._new_digest()
         self.size = 0
         self._take_in()
-        self.found = self.size
-        """Bytes that were here already."""
+        self.pieced = self.size > 0
+        """Whether its bytes came in more than one go: then it may be wrong although the hub is right."""
+        self.excess = False
 
     def write(self, data: bytes) -> int:
-        """Append bytes of the file."""
+        """Append bytes of the file. Raises TooMuch if it has no such bytes: a disk is not filled by a stranger."""
+        if self.size + len(data) > self._wanted.size:
+            self.excess = True
+            raise TooMuch(f"{self._wanted.path} goes on after its end")
         left = memoryview(data)
         while left:
             try:
-                written = self._file.write(left)
+                written = os.pwrite(self._file, left, self.size)
             except OSError as exc:
                 raise refused(exc, self._path, self._wanted.size - self.size) from exc
             self._digest.update(left[:written])
@@ -71,6 +81,8 @@ class Part:
 
     def wrong(self) -> str:
         """Return what is wrong with the whole file, if anything is."""
+        if self.excess:
+            return f"{self._wanted.path} goes on after the {self._wanted.size} bytes that the hub told of"
         if self.size != self._wanted.size:
             return f"{self._wanted.path} has {self.size} bytes, the hub told of {self._wanted.size}"
         found = self._digest.hexdigest()
@@ -80,10 +92,12 @@ class Part:
         return ""
 
     def finish(self, final: Path) -> None:
-        """Give the whole file its name."""
+        """Give the whole file its name. Another may have done so meanwhile, where locks hold nobody."""
         try:
-            os.fsync(self._file.fileno())
-            self._path.replace(final)
+            os.fsync(self._file)
+            with contextlib.suppress(FileNotFoundError):
+                self._path.replace(final)
+            final.stat()
         except OSError as exc:
             raise refused(exc, final, 0) from exc
 
@@ -92,7 +106,7 @@ class Part:
         self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -106,21 +120,19 @@ class Part:
         return hashlib.sha1(b"blob %d\0" % self._wanted.size, usedforsecurity=False)
 
     def _take_in(self) -> None:
-        while block := self._file.read(_BLOCK):
+        while block := os.pread(self._file, _BLOCK, self.size):
             self._digest.update(block)
             self.size += len(block)
 
     def _start_anew(self) -> None:
         self._came(-self.size)
-        self._file.truncate(0)
-        self._file.seek(0)
         self._digest, self.size = self._new_digest(), 0
 
 
 def refused(exc: OSError, path: Path, needed: int) -> LoadError:
     """Return what it means that the disk does not take a file."""
     words = exc.strerror or str(exc)
-    if exc.errno in _FULL:
+    if exc.errno in FULL:
         return LoadError(
             "CacheFull",
             f"{path.parent} takes no more: {words}; {UNITS['size'](needed)} of this file are missing",

@@ -27,6 +27,9 @@ _DOING = {
     "load_stage": "{stage}",
 }
 
+_ANEW = {"model_resume"}
+"""What is said when something goes on from an earlier point: progress may be less than it was."""
+
 
 class LoadTracker:
     """One load, from its beginning to `ready`. `usual` is how many seconds each stage took last time."""
@@ -41,8 +44,10 @@ class LoadTracker:
         self._progress = 0.0
 
     def admit(self, narration: frames.Narration, now: float) -> bool:
-        """Return whether a narration is to be told; progress never goes back, and comes at most 4 times a second."""
+        """Return whether a narration is to be told; progress goes back only with a word; 4 a second are told."""
         doing = _doing(narration)
+        if narration.action in _ANEW:
+            self._progress = -1.0
         if doing and doing != self.doing:
             self._enter(doing, now)
         elif narration.progress is not None and doing:
