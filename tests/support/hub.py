@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
-_BLOCK = 1 << 16
-
 
 class Asked(NamedTuple):
     """One request. `began` is the first byte that it wants of a file."""
@@ -31,7 +29,7 @@ class Faults:
     """What goes wrong, changed by tests while the hub runs."""
 
     pause_s: float = 0.0
-    """Between two blocks of 64 KiB."""
+    """Between two blocks."""
     cut_after: int | None = None
     """Bytes after which the connection is cut."""
     cuts: int = 10**9
@@ -41,7 +39,9 @@ class Faults:
     store_only: bool = False
     """Answer that status only where the bytes are."""
     excess: int = 0
-    """Bytes that come after the end of a file."""
+    """Bytes that come after the end of a file, and of the list of files."""
+    block: int = 1 << 16
+    """Bytes that come at once."""
     corrupt: bool = False
     no_ranges: bool = False
     no_digests: bool = False
@@ -147,7 +147,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if found := self._allowed(name, revision, token, listing=True):
             digests = not self.hub.faults.no_digests
             siblings = [found.sibling(one, digests=digests) for one in found.files]
-            self._answer(200, json.dumps({"id": name, "sha": found.commit, "siblings": siblings}).encode())
+            self._answer(
+                200,
+                json.dumps({"id": name, "sha": found.commit, "siblings": siblings}).encode()
+                + b" " * self.hub.faults.excess,
+            )
 
     def _resolve(self, path: str, token: str) -> None:
         name, _, rest = path.partition("/resolve/")
@@ -189,12 +193,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             data = data[:-1] + bytes([data[-1] ^ 1])
         ranged = {"Content-Range": f"bytes {began}-{len(whole) - 1}/{len(whole)}"} if began else {}
         self._head(206 if began else 200, len(data), ranged)
-        for at in range(0, len(data), _BLOCK):
+        block = faults.block
+        for at in range(0, len(data), block):
             if faults.cut_after is not None and at >= faults.cut_after and faults.cuts > 0:
                 faults.cuts -= 1
                 self.close_connection = True
                 return
-            self.wfile.write(data[at : at + _BLOCK])
+            self.wfile.write(data[at : at + block])
             time.sleep(faults.pause_s)
 
     def _answer(

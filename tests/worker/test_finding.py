@@ -1,5 +1,7 @@
 """A model that is there already: on this machine, or on a claim that the pod mounts."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,34 @@ def test_outside_a_cluster_there_is_no_claim() -> None:
 def test_a_path_of_this_machine_is_named_as_it_was_written(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match=f"{tmp_path}/x.gguf does not exist"):
         find_local(tmp_path / "x.gguf", "OpenVINO", f"{tmp_path}/x.gguf")
+
+
+@pytest.fixture
+def stranger() -> Iterator[None]:
+    """Somebody who may not read what others keep to themselves."""
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(me)
+
+
+@pytest.mark.parametrize("closed", ["ir", "ir/openvino_model.bin", "llama.gguf"])
+def test_what_may_not_be_read_is_named_with_who_is_to_be_let_in(
+    tmp_path: Path, closed: str, request: pytest.FixtureRequest
+) -> None:
+    make(tmp_path, "llama.gguf", "ir/openvino_model.xml", "ir/openvino_model.bin")
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    (tmp_path / closed).chmod(0)
+    request.getfixturevalue("stranger")
+    with pytest.raises(LoadError) as caught:
+        find_mounted(parse_source(f"pvc://models/{closed.partition('/')[0]}"), tmp_path, "OpenVINO")
+    assert caught.value.reason == "ModelNotFound"
+    assert f"cannot be read: Permission denied ({tmp_path / closed}" in caught.value.why
+    assert f"Let user {os.geteuid()} read it" in caught.value.remedy
+
+
+def test_a_path_that_no_volume_can_hold_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match="cannot be read: File name too long"):
+        find_mounted(parse_source(f"pvc://models/{'x' * 300}"), tmp_path, "OpenVINO")

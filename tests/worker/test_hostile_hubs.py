@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rhapsode_worker import asking_hub
 from rhapsode_worker.asking_hub import PATIENCE_S
 from rhapsode_worker.errors import LoadError
 from rhapsode_worker.hub_files import choose
@@ -56,7 +57,32 @@ def test_a_short_pause_that_a_hub_asks_for_is_kept(hub: Hub, tmp_path: Path) -> 
     assert set(pauses) == {45.0}
 
 
+def test_a_hub_that_gives_drop_by_drop_is_asked_again(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client waits ten seconds for each drop, and would wait for years."""
+    monkeypatch.setattr(asking_hub, "SLOW_S", 0.3)
+    hub.faults.block, hub.faults.pause_s = 1, 0.02
+    told: list[Told] = []
+
+    def pause(_: float) -> None:
+        hub.faults.block, hub.faults.pause_s = 1 << 16, 0.0
+
+    assert fetch(tmp_path, told, pause=pause).path.read_bytes() == GGUF
+    (said,) = [one.fields["why"] for one in told if one.action == "model_retry"]
+    assert said.startswith(f"{hub.url} gave no more than ")
+
+
 # Room
+
+
+def test_an_answer_without_an_end_fills_no_memory(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking_hub, "ANSWER_BYTES", 1_000_000)
+    hub.faults.excess = 8 << 20
+    error = refusal(tmp_path)
+    assert (error.reason, error.why) == ("FetchFailed", f"{hub.url} answers with more than 1 MB")
+    hub.faults.excess = 0
+    assert fetch(tmp_path).path.read_bytes() == GGUF, "a file may be longer"
 
 
 def test_a_file_that_goes_on_after_its_end_fills_no_disk(hub: Hub, tmp_path: Path) -> None:
@@ -74,6 +100,15 @@ def test_a_name_that_no_disk_takes_is_no_file_of_a_model_and_stands_in_no_senten
     with pytest.raises(LoadError) as caught:
         choose([f"{'x' * 5_000_000}{n}.gguf" for n in range(3)], "OpenVINO", REPO)
     assert len(str(caught.value)) < 1000
+
+
+def test_a_file_that_the_hubs_client_does_not_fetch_is_refused_before_a_byte_comes(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.MAX_HTTP_DOWNLOAD_SIZE", 1_000_000)
+    error = refusal(tmp_path)
+    assert (error.reason, hub.fetched()) == ("SourceNotSupported", [])
+    assert "model.gguf has 4.19 MB, and the hub's client fetches 1 MB. Name a repository whose" in str(error)
 
 
 def test_ten_thousand_files_are_counted_and_not_listed(hub: Hub, tmp_path: Path) -> None:

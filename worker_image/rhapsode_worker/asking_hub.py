@@ -5,14 +5,17 @@ The token is the client's affair (HF_TOKEN, or what `hf auth login` left); it is
 signed address.
 """
 
+import functools
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from rhapsode_contract.wording import UNITS
 from rhapsode_worker.errors import LoadError
 from rhapsode_worker.hub_files import COMMIT, HubFile, Listing, choose, is_etag
 from rhapsode_worker.hub_parts import Part, TooMuch
@@ -29,6 +32,10 @@ _CHATTY = ("huggingface_hub", "httpx2", "httpcore2", "httpx", "httpcore", "urlli
 """Loggers that write down every address, signatures included."""
 PATIENCE_S = 300.0
 """The longest pause that a hub may ask for: its limits are counted over as much. It could ask for a year."""
+SLOW_S, SLOW_BYTES = 60.0, 1 << 16
+"""What gives less in that time gives nothing, and is asked again."""
+ANSWER_BYTES = 1 << 26
+"""The longest answer to what a repository holds: a hundred thousand files."""
 _PASSING = {408, 425, 429}
 _SECRETS = re.compile(r"\?\S*|(?<=//)[^/@\s]*@")
 """What stands behind '?' in an address, and who asks there."""
@@ -54,6 +61,8 @@ class Hub:
         self._endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
         self._told = _SECRETS.sub("", self._endpoint)
         """How the hub is called before others."""
+        self._brings = False
+        """Whether it is asked for a file's bytes just now, or for words."""
         try:
             import huggingface_hub as client
             from huggingface_hub import file_download
@@ -75,6 +84,7 @@ class Hub:
 
     def look(self, revision: str, engine: str) -> Listing:
         """Return the files of a revision that an engine needs. Raises LoadError, HubAway."""
+        self._brings = False
         api = self._client.HfApi(endpoint=self._endpoint)
         info = self._ask(
             revision, lambda: api.model_info(self.repo, revision=revision, files_metadata=True, timeout=ASK_S)
@@ -88,6 +98,7 @@ class Hub:
 
     def download(self, file: HubFile, commit: str, part: Part) -> None:
         """Let the client write what is missing of a file. Raises LoadError, HubAway."""
+        self._brings = True
         url = self._client.hf_hub_url(self.repo, file.path, revision=commit, endpoint=self._endpoint)
         headers = self._client.utils.build_hf_headers() | {"Accept-Encoding": "identity"}
         self._ask(
@@ -116,16 +127,46 @@ class Hub:
                 f"{self._told} tells no size and digest of {sibling.rfilename}: it cannot be checked",
                 "Set HF_ENDPOINT to a hub or mirror that does.",
             )
+        if size > (most := self._client.constants.MAX_HTTP_DOWNLOAD_SIZE):
+            raise LoadError(
+                "SourceNotSupported",
+                f"{sibling.rfilename} has {UNITS['size'](size)}, and the hub's client fetches {UNITS['size'](most)}",
+                "Name a repository whose weights are in parts, or put the file on a claim and use pvc://CLAIM/FILE.",
+            )
         return HubFile(sibling.rfilename, size, etag)
 
     def _watch(self, client: Any) -> Any:
         """Let no answer be dealt with in silence: the client would wait as long as a stranger tells it to."""
-        client.event_hooks["response"].append(self._stop_waiting)
+        client.event_hooks["response"].append(self._bound)
         return client
 
-    def _stop_waiting(self, response: Any) -> None:
+    def _bound(self, response: Any) -> None:
+        """Hold an answer to its time and size before it is read. Raises HubAway for one that says: later."""
+        response.iter_raw = functools.partial(self._hurry, response.iter_raw)
+        if not self._brings:
+            response.iter_bytes = functools.partial(self._measure, response.iter_bytes)
         if response.status_code in _PASSING or response.status_code >= 500:
             raise HubAway(f"{self._told} answers {response.status_code}", _asked_pause(response.headers))
+
+    def _hurry(self, read: Callable[..., Iterator[bytes]], *how: Any) -> Iterator[bytes]:
+        """Let no answer trickle: its client waits for each byte anew."""
+        began, came = time.monotonic(), 0
+        for block in read(*how):
+            came += len(block)
+            if time.monotonic() - began >= SLOW_S:
+                if came < SLOW_BYTES:
+                    raise HubAway(f"{self._told} gave no more than {UNITS['size'](came)} in {UNITS['span'](SLOW_S)}")
+                began, came = time.monotonic(), 0
+            yield block
+
+    def _measure(self, read: Callable[..., Iterator[bytes]], *how: Any) -> Iterator[bytes]:
+        """Let no answer to a question fill the memory, unpacked as it is."""
+        came = 0
+        for block in read(*how):
+            came += len(block)
+            if came > ANSWER_BYTES:
+                raise HubAway(f"{self._told} answers with more than {UNITS['size'](ANSWER_BYTES)}")
+            yield block
 
     def _ask(self, revision: str, question: Callable[[], T]) -> T:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled

@@ -1,6 +1,7 @@
 """Find the model on this machine. Called by `supervising`. Looks at files; fetches nothing."""
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,6 +80,21 @@ def cached_path(builtin: Builtin, cache: Path) -> Path:
 
 def find_local(path: Path, engine: str, source: str) -> ModelFiles:
     """Return the model that lies at a path, as `source` says. Raises LoadError that says what is there instead."""
+    try:
+        found = _find_at(path, engine, source)
+        for file in [path] if path.is_file() else path.iterdir():
+            if file.is_file():
+                file.open("rb").close()
+    except OSError as exc:
+        raise LoadError(
+            "ModelNotFound",
+            f"{source} cannot be read: {exc.strerror or exc} ({exc.filename or path})",
+            f"Let user {os.geteuid()} read it, or correct spec.model.source.",
+        ) from exc
+    return found
+
+
+def _find_at(path: Path, engine: str, source: str) -> ModelFiles:
     if path.is_dir():
         marker, what = _FOLDERS.get(engine, _FOLDERS["OpenVINO"])
         if not (path / marker).is_file():
