@@ -56,3 +56,18 @@ def test_a_full_disk_is_told_in_one_line(command: list[str]) -> None:
 
 def test_a_failure_whose_words_nobody_takes_is_a_failure(closed_pipe: int) -> None:
     assert _run("rhapsode", "ask", "--url", "http://127.0.0.1:9", "x", stderr=closed_pipe)[0] == 141
+
+
+@pytest.mark.parametrize("name", ["", "../pods", "choir?x=1", "choir/status", "Choir", "-n"])
+@pytest.mark.parametrize("command", [["ask", "NAME", "Hello?"], ["watch", "NAME"], ["explain", "NAME"]], ids=" ".join)
+def test_what_cannot_be_a_name_never_becomes_a_path_at_the_api_server(command: list[str], name: str) -> None:
+    status, err = _run("rhapsode.kubectl", *(name if word == "NAME" else word for word in command))
+    assert status == 2
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1", "soon"])
+@pytest.mark.parametrize("command", [["ask", "choir", "Hello?"], ["watch", "choir"]], ids=" ".join)
+def test_a_timeout_that_would_never_end_is_refused(command: list[str], seconds: str) -> None:
+    status, err = _run("rhapsode.kubectl", *command, f"--timeout={seconds}")
+    assert (status, f"argument --timeout: '{seconds}' is no number of seconds above 0" in err) == (2, True)

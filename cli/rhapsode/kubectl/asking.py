@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from rhapsode import asking
-from rhapsode.kubectl.choosing import add_choice, reach
+from rhapsode.kubectl.choosing import add_choice, object_name, reach, seconds
 from rhapsode.kubectl.reaching import PATIENCE_S
 from rhapsode.kubectl.waiting import wait_for_relay
 from rhapsode.painting import Painter
@@ -27,12 +27,12 @@ def add_parser(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="NAME", help="the InferenceWorker")
+    parser.add_argument("name", type=object_name, metavar="NAME", help="the InferenceWorker")
     parser.add_argument("text", metavar="TEXT", help=asking.TEXT_HELP)
     add_choice(parser)
     asking.add_wishes(parser)
     parser.add_argument(
-        "--timeout", type=float, metavar="S", help="give up if no pod answers within S seconds (default: wait)"
+        "--timeout", type=seconds, metavar="S", help="give up if no pod answers within S seconds (default: wait)"
     )
     parser.set_defaults(run=run)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from rhapsode.kubectl.advising import advise
 from rhapsode.kubectl.carrying import ForbiddenError
-from rhapsode.kubectl.choosing import add_choice, reach
+from rhapsode.kubectl.choosing import add_choice, object_name, reach
 from rhapsode.kubectl.drawing import draw
 from rhapsode.kubectl.facts import Facts, facts_of
 from rhapsode.kubectl.reaching import EVENTS, Cluster
@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="NAME", help="the InferenceWorker")
+    parser.add_argument("name", type=object_name, metavar="NAME", help="the InferenceWorker")
     add_choice(parser)
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="(default: %(default)s)")
     parser.set_defaults(run=run)

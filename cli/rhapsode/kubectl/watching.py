@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from rhapsode.errors import EXIT_USAGE, CommandError
-from rhapsode.kubectl.choosing import add_choice, reach
+from rhapsode.kubectl.choosing import add_choice, object_name, reach, seconds
 from rhapsode.kubectl.following import Following
 from rhapsode.kubectl.listing import Listing
 from rhapsode.painting import Painter
@@ -27,7 +27,9 @@ def add_parser(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="NAME", nargs="?", help="the InferenceWorker (default: all)")
+    parser.add_argument(
+        "name", type=object_name, metavar="NAME", nargs="?", help="the InferenceWorker (default: all)"
+    )
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="workers of all namespaces")
     add_choice(parser)
     parser.add_argument(
@@ -39,7 +41,7 @@ def add_parser(commands: Any) -> None:
         help="exit 0 when it is ready, 1 when only a person can help (without NAME: all of them)",
     )
     parser.add_argument(
-        "--timeout", type=float, metavar="S", help="end after S seconds; with --until-ready exit 75 then"
+        "--timeout", type=seconds, metavar="S", help="end after S seconds; with --until-ready exit 75 then"
     )
     parser.set_defaults(run=run)
 
