@@ -45,14 +45,14 @@ def _run(command: str, shell: dict[str, str]) -> str:
 
 def test_its_helm_commands_do_what_they_say(chart_server: ApiServer, shell: dict[str, str]) -> None:
     verbs = [command.split()[1] for command in COMMANDS]
-    assert verbs == ["install", "template", "upgrade", "history", "rollback", "uninstall", "upgrade"]
+    assert verbs == ["install", "template", "upgrade", "history", "rollback", "upgrade", "uninstall"]
     chart_server.namespace("monitoring")
     try:
-        for command in COMMANDS:
-            if command is COMMANDS[-1]:  # the page uninstalls before it tells how to watch
-                _run(COMMANDS[0], shell)
+        for command in COMMANDS[:-1]:
             _run(command, shell)
         assert chart_server.admin.items("/apis/monitoring.coreos.com/v1/prometheusrules")
+        _run(COMMANDS[-1], shell)
+        assert not chart_server.admin.items("/apis/monitoring.coreos.com/v1/prometheusrules")
     finally:
         Release(chart_server, "rhapsode").close()
 
