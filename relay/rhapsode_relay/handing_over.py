@@ -170,11 +170,12 @@ class Exchange:
             one = self._scout.take()
             if one is None:
                 break
+            self._remember(key, one)  # before it answers: a client that does not wait for that may ask again
             if answer := await self._offer(one, body):
-                self._remember(key, one)
                 self._passages.counts.hand_over(why)
                 self._log(narrate("handed_over", {"peer": one.worker_id, "why": why}), correlation_id())
                 return self._passages.begin(answer, "handover")
+            self._takers.pop(key, None)
             self._scout.refused_by(one)
         return None
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from rhapsode_relay.peers import Address
 from support.processes import running_relay, wait_until
 from support.replicas import Replica, replicas, worker_of
 from support.requests import post
-from support.streams import ask, names_of, text_of
+from support.streams import ask, names_of, resume, text_of
 
 AT_ONCE = 8
 
@@ -111,7 +112,6 @@ def test_a_peer_that_lies_or_hangs_delays_no_one_for_long(answer: bytes) -> None
 def test_a_relay_that_ends_stays_for_what_it_handed_over() -> None:
     """Else the policy `cancel` would end, at each rollout, jobs that run elsewhere."""
     with replicas(2, onDisconnect="cancel") as (ending, other):
-        worker_of(other)
         httpx.post(f"{ending.relay.admin_url}/v1/drain")
         with ask(ending.port) as stream:
             job = worker_of(other).begin()
@@ -138,6 +138,66 @@ def test_a_relay_that_ends_waits_no_longer_for_others_than_for_its_own() -> None
             assert not stream.ended
         assert ending.relay.wait() == 0
         worker_of(other).finish(job, 0)
+
+
+class SilentPeer:
+    """It says that it is ready, and takes requests without a word."""
+
+    def __init__(self, worker_id: str) -> None:
+        self.taken: list[str] = []
+        peer, state = self, events.Worker(seq=0, worker_id=worker_id, phase="ready", running=0, queued=0)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(msgspec.json.encode(state))
+
+            def do_POST(self) -> None:
+                peer.taken.append(self.headers["Idempotency-Key"])
+                self.connection.settimeout(10)
+                while self.connection.recv(65536):
+                    continue
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"{worker_id}=127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def test_a_client_that_did_not_wait_for_the_answer_asks_the_same_replica_again() -> None:
+    peers = [SilentPeer("sim-7"), SilentPeer("sim-8")]
+    head = b"POST /v1/inference HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: 14\r\n\r\n"
+    with running_relay(environ={names.ENV_PEERS: ",".join(peer.address for peer in peers)}) as relay:
+        for count in (1, 2, 3):
+            with socket.create_connection(("127.0.0.1", relay.port)) as client:
+                client.sendall(head + b'{"prompt":"x"}')
+                wait_until(lambda: sum(len(peer.taken) for peer in peers) == count, "a replica has it")  # noqa: B023
+        assert [len(peer.taken) for peer in peers] == [3, 0]
+    for peer in peers:
+        peer.close()
+
+
+def test_a_relay_that_ends_is_read_through_others_until_its_jobs_are_over() -> None:
+    with replicas(2) as (ending, other), ask(ending.port) as stream:
+        job = worker_of(ending).begin()
+        stream.next("started")
+        ending.relay.send(signal.SIGTERM)
+        ending.relay.wait_record("relay_drain")
+        with resume(other.port, job.job_id) as again:
+            again.next("started")
+            worker_of(ending).speak(job, "a")
+            again.next("token")
+            assert httpx.get(f"{other.relay.url}/v1/inference/{job.job_id}").json()["text"] == "a"
+            worker_of(ending).finish(job, 1)
+            assert again.rest()[-1].name == "done"
+            assert again.ended
+        assert stream.rest()[-1].name == "done"
 
 
 async def test_who_ends_calls_nobody_any_more() -> None:
