@@ -14,7 +14,7 @@ import httpx
 from support.documents import ROOT, Block
 from support.processes import free_port, wait_until
 
-WATCH_S = 40
+WATCH_S = 120
 """How long a command that never ends may run; one that tells of readiness ends then."""
 _SHAPES = [
     (re.compile(r"\b(?!req\b)[a-z]+-[0-9a-z]{16}\b"), "JOB"),
