@@ -1,8 +1,8 @@
 """Fixtures of the scenarios: the cluster, the operator from the chart, a client inside, a namespace of one's own."""
 
 import re
+import secrets
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 
 import pytest
 
@@ -54,8 +54,8 @@ def client(cluster: Cluster) -> Client:
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace that ends with the test; if the test failed, its state is written down first."""
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
-    # long names begin alike, and the last one's namespace may still be ending: the digest tells them apart
-    name = f"e2e-{words}"[:42].strip("-") + f"-{sha256(request.node.nodeid.encode()).hexdigest()[:7]}"
+    # long names begin alike, and that of an earlier test, or of an earlier run, may still be ending
+    name = f"e2e-{words}"[:42].strip("-") + f"-{secrets.token_hex(3)}"
     cluster.kubectl("create", "namespace", name)
     yield name
     if request.node.stash.get(_failed, False):

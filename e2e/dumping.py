@@ -7,6 +7,8 @@ from e2e.clusters import Cluster
 
 REPORT = Path(__file__).parents[1] / "e2e-report"
 _TAIL = 4000
+_OURS = "app.kubernetes.io/name in (rhapsode, rhapsode-operator)"
+_LOGS = ("logs", "--all-containers", "--prefix", "--max-log-requests=20", "-l", _OURS)
 
 
 def dump(cluster: Cluster, test: str, namespaces: list[str]) -> str:
@@ -21,18 +23,8 @@ def dump(cluster: Cluster, test: str, namespaces: list[str]) -> str:
             "objects.txt": ["get", "iw,pods,services,pvc,pdb", "-o", "wide"],
             "events.txt": ["get", "events", "--sort-by=.metadata.creationTimestamp"],
             "pods.txt": ["describe", "pods"],
-            "logs.txt": [
-                "logs",
-                "--all-containers",
-                "--prefix",
-                "--tail=200",
-                "-l",
-                "app.kubernetes.io/name=rhapsode",
-            ],
-            "previous.txt": [
-                *("logs", "--previous", "--all-containers", "--prefix", "--tail=100"),
-                *("-l", "app.kubernetes.io/name=rhapsode"),
-            ],
+            "logs.txt": [*_LOGS, "--tail=200"],
+            "previous.txt": [*_LOGS, "--previous", "--tail=100"],
         }
         for name, args in parts.items():
             _, text = cluster.tried(*args, "-n", namespace)

@@ -49,7 +49,8 @@ class Operator:
         return str(lease.get("spec", {}).get("holderIdentity", ""))
 
     def kill_leader(self) -> str:
-        """Kill the leading process, as a node that dies would; return its pod."""
+        """Kill the leading process and take its pod away, as a node that dies would; return the pod's name."""
         pod: str = until(self.leader, "an operator leads")
         self._cluster.kill(pod, "operator", NAMESPACE)
+        self._cluster.kubectl("delete", "pod", pod, "-n", NAMESPACE, "--force", "--grace-period=0")
         return pod

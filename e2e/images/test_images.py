@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from e2e.clusters import Cluster
 
+from rhapsode_contract import __version__
 from support.documents import ROOT
 
 IMAGES = {
@@ -36,11 +37,13 @@ def test_an_image_holds_its_own_packages_and_the_contract(image: str) -> None:
     assert _inside(image, "ls", "/app").split() == sorted(["rhapsode_contract", IMAGES[image.partition(":")[0]]])
 
 
-def test_an_image_runs_as_nobody_on_a_read_only_root(image: str) -> None:
+def test_an_image_begins_as_nobody_on_a_read_only_root_and_says_what_it_lacks(image: str) -> None:
     assert _inside(image, "id", "-u").strip() == "65532"
-    command = ["docker", "run", "--rm", "--read-only", "--network=none", "--entrypoint", "python", image]
-    done = subprocess.run([*command, "-c", "open('/app/x', 'w')"], capture_output=True, text=True, check=False)
-    assert "Read-only file system" in done.stderr
+    command = ["docker", "run", "--rm", "--read-only", "--network=none", image]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    program = IMAGES[image.partition(":")[0]].replace("_", "-")
+    assert done.stderr.startswith(f"{program}: "), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_image_says_what_it_is(image: str) -> None:
@@ -48,18 +51,17 @@ def test_an_image_says_what_it_is(image: str) -> None:
     told = {name.removeprefix("org.opencontainers.image."): text for name, text in found.items()}
     assert told["title"] == image.partition(":")[0]
     assert told["licenses"] == "Apache-2.0"
-    assert told["version"] == "0.1.0"
+    assert told["version"] == __version__
     assert {"description", "revision"} <= told.keys()
 
 
-def test_the_models_layer_does_not_change_with_the_code(cluster: Cluster, tmp_path: Any) -> None:
+def test_the_models_layer_does_not_change_with_the_code(cluster: Cluster) -> None:
     """The layers under the code are shared: a change of the code ships less than a megabyte."""
     text = _docker(
         "history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Size}}", f"rhapsode-worker-cpu:{cluster.tag}"
     )
     layers = [line.rpartition("|") for line in text.splitlines() if line.startswith("COPY")]
     sizes = [size for _, _, size in layers]
-    assert sizes[0].endswith(("B", "kB"))
     assert sizes[1].endswith("kB"), sizes
     assert sizes[2].startswith("98"), sizes
 

@@ -16,7 +16,7 @@ def test_only_the_watched_namespace_is_served(
     try:
         operator.install(f"watchNamespaces={{{namespace}}}")
         apart = Applied(cluster, worker("apart"), other)
-        Applied(cluster, worker("served"), namespace).ready()
+        Applied(cluster, worker("served"), namespace).ready()  # it came later, and is served already
         assert "status" not in apart.now()
         assert not apart.pods()
         assert _may(cluster, namespace) == "yes"

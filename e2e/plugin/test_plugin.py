@@ -29,14 +29,18 @@ def test_a_question_is_held_told_and_answered_while_the_worker_starts(apply: App
 def test_an_answer_goes_on_when_its_pod_is_deleted_under_it(apply: Apply, cluster: Cluster, namespace: str) -> None:
     apply(worker("sim", replicas=2)).ready(replicas=2)
     command = ["kubectl", "rhapsode", "ask", "sim", "-n", namespace, "--max-tokens", "600", "Sing of anger"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, env=os.environ | _PATH, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    first = process.stdout.read(1)
-    busy = next(pod for pod in ("sim-0", "sim-1") if _running(cluster, pod, namespace))
-    cluster.delete("pod", busy, namespace, wait=False)
-    out, err = process.communicate(timeout=120)
+    ) as process:
+        try:
+            assert process.stdout is not None
+            first = process.stdout.read(1)
+            busy = [pod for pod in ("sim-0", "sim-1") if _running(cluster, pod, namespace)]
+            assert len(busy) == 1
+            cluster.delete("pod", busy[0], namespace, wait=False)
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 0, err
     assert "Done: 600 tokens" in err
     assert len(first + out) > 600

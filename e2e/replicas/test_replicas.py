@@ -54,7 +54,9 @@ def test_a_correlation_id_joins_the_jobs_of_all_replicas(apply: Apply, client: C
     pair = apply(worker("pair", replicas=2))
     pair.ready(replicas=2)
     jobs: set[str] = set()
-    while len({_owner(job) for job in jobs}) < 2:
+    for _ in range(30):  # kube-proxy chooses a pod at random for each
+        if len({_owner(job) for job in jobs}) == 2:
+            break
         jobs.add(client.ask("pair", pair.namespace, "--correlation", "turn")["job"])
     heard: set[str] = set()
     for pod in ("pair-0", "pair-1"):
