@@ -28,7 +28,7 @@ MODEL_ENTRIES = (
     ),
     _life(
         "model_copy", "fetcher", "Copying {source} to the cache ({bytes_total:size}): OpenVINO opens it for writing",
-        "Making {source} a home of its own 🏠", "It copied {source}, {bytes_total:size}, to where it could be opened.",
+        "Making {source} a home of its own 🏠", "It copied {source}, {bytes_total:size}, to a place of its own.",
         target="source",
     ),
     _life(
