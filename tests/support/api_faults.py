@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import aiohttp
+import uvloop
 import yarl
 from aiohttp import web
 
@@ -40,7 +41,7 @@ class ApiFaults:
         self._chance = random.Random(seed)
         self._port = free_port()
         self._tls: ssl.SSLContext | None = None
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()  # asyncio's own TLS breaks on a peer that aborts (Python 3.11.2)
         self._thread = threading.Thread(target=self._run, name="api faults", daemon=True)
         self._up = threading.Event()
         self._watches: set[asyncio.Transport] = set()

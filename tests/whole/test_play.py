@@ -1,6 +1,7 @@
 """`rhapsode play` as a person starts it: with every example, with mistakes, on a terminal and in a pipe."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -15,7 +16,7 @@ import yaml
 from rhapsode_worker.engines.simulating import simulated_text
 from support.commands import on_terminal
 from support.documents import ROOT
-from support.models import smollm
+from support.models import small_hub, smollm
 from support.processes import free_port, manifest, playing
 from support.streams import ask
 
@@ -43,7 +44,9 @@ def written(folder: Path, resource: Any) -> Path:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_plays_and_answers(example: Path) -> None:
     smollm()
-    done = play(example, "--ask", "Say hello.", "--max-tokens", "20", "--temperature", "0")
+    with small_hub() as hub:
+        wish = ["--ask", "Say hello.", "--max-tokens", "20", "--temperature", "0"]
+        done = play(example, *wish, env=os.environ | {"HF_ENDPOINT": hub.url})
     assert (done.returncode, len(done.stdout) > 1) == (0, True), done.stderr
     assert "Ready after" in done.stderr
     assert "First token after" in done.stderr
