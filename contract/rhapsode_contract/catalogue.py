@@ -1,5 +1,6 @@
 """The narration catalogue: every action that Rhapsode itself narrates, with its words. One table
-(what becomes of models is in `model_entries.py`, what GPUs do in `gpu_entries.py`).
+(what becomes of models is in `model_entries.py`, how engines load in `load_entries.py`, what GPUs do in
+`gpu_entries.py`, turns in `turn_entries.py`).
 
 Rules of the words: what is happening, with its size; one idea a line, at most 100 characters; a failure names
 its remedy; a number is measured or absent. `cute` says the same fact warmly, `story` in the third person.
@@ -15,7 +16,9 @@ from rhapsode_contract.entries import tell_of_life as _life
 from rhapsode_contract.entries import tell_of_request as _request
 from rhapsode_contract.frames import Narration
 from rhapsode_contract.gpu_entries import GPU_ENTRIES
+from rhapsode_contract.load_entries import LOAD_ENTRIES
 from rhapsode_contract.model_entries import MODEL_ENTRIES
+from rhapsode_contract.turn_entries import TURN_ENTRIES
 from rhapsode_contract.wording import clean, fill
 
 __all__ = ["CATALOGUE", "Entry", "narrate"]
@@ -86,7 +89,7 @@ _LIFECYCLE = (
         "Fluffing a pillow for memories 🛏️", "It fluffed a pillow for its memories.",
     ),
     _life(
-        "graphs_capture", "engine", "Capturing CUDA graphs: {done} of {total}",
+        "graphs_capture", "engine", "Capturing CUDA graphs[ {again}]: {done} of {total}",
         "Learning the steps by heart 💃", "It learned the steps by heart.",
     ),
     _life(
@@ -98,7 +101,18 @@ _LIFECYCLE = (
         "Still tidying up: {stage} 🧹", "It busied itself with {stage}.", target="stage",
     ),
     _life(
-        "still", "supervisor", "Still {doing}: {elapsed_s:span}[ (usually {usual_s:span})]",
+        "engine_version", "engine",
+        "{engine} {version} is not the {known} that this worker was written for{differences}. Try it with care",
+        level="warn", target="engine",
+    ),
+    _life(
+        "shared_memory_small", "engine",
+        "Shared memory is {size_bytes:size}; {gpus} GPUs may need more. Give the volume at /dev/shm 1 GiB or more",
+        level="warn",
+    ),
+    _life(
+        "still", "supervisor",
+        "Still {doing}: {elapsed_s:span}[ (usually {usual_s:span})][, ready in about {ready_in_s:span}]",
         "Patience: good things load slowly 🐢", "It was still {doing} after {elapsed_s:span}.", target="doing",
     ),
     _life(
@@ -126,6 +140,11 @@ _LIFECYCLE = (
         target="worker",
     ),
     _life(
+        "relay_open", "relay",
+        "Whoever reaches {host}:{port} may ask: there are no API keys. Set spec.auth or RHAPSODE_KEYS",
+        level="warn",
+    ),
+    _life(
         "worker_joined", "relay", "Worker {worker} is here with {engine}, {jobs} job{jobs:s} in hand",
         "Here comes {worker} 👋", "{worker} came to the microphone with {engine}.",
         target="worker",
@@ -139,7 +158,7 @@ _LIFECYCLE = (
         "worker_refused", "relay", "Refused a second worker: {why:word}. Stop one of the two", level="warn",
     ),
     _life(
-        "play_start", "play", "Playing {model} at {url} (admin {admin_url}, worker socket {socket})",
+        "play_start", "play", "Playing {model} at {url}, a page and /v1 (admin {admin_url}, worker socket {socket})",
         "Curtain up at {url} 🎭", "The stage was set at {url}.",
         target="model",
     ),
@@ -192,13 +211,20 @@ _REQUEST = (
     ),
     _request(
         "inference_complete", "engine",
-        "Done: {tokens} token{tokens:s} in {ms:ms}[ ({rate:rate} tok/s)], stopped by {reason}",
+        "Done: {tokens} token{tokens:s} in {ms:ms}[ ({rate:rate} tok/s)], stopped by {reason}"
+        "[; {queue_ms:ms} in the engine's queue][, its first token after {engine_first_ms:ms}]"
+        "[, {cached} from its cache]",
         "{tokens} token{tokens:s}, signed and sealed 🎉",
         "After {tokens} token{tokens:s} and {ms:ms} the tale was told.",
     ),
     _request(
         "cancelled", "relay", "Cancelled by {who} after {tokens} token{tokens:s}",
         "As you wish 🕊️", "After {tokens} token{tokens:s} {who} had heard enough.",
+    ),
+    _request(
+        "timed_out", "relay",
+        "Stopped after {tokens} token{tokens:s}: {what} took longer than {limit_s:span}. Send the request again",
+        level="warn",
     ),
     _request(
         "resumed", "relay", "A reader came back at event {seq}: nothing lost",
@@ -222,6 +248,5 @@ _REQUEST = (
     _request("failed", "supervisor", "Could not finish: {why:word}. {remedy}", level="error"),
 )  # fmt: skip
 
-CATALOGUE: Mapping[str, Entry] = {
-    entry.action: entry for entry in (*_LIFECYCLE, *MODEL_ENTRIES, *GPU_ENTRIES, *CLUSTER_ENTRIES, *_REQUEST)
-}
+_JOINED = (*MODEL_ENTRIES, *LOAD_ENTRIES, *GPU_ENTRIES, *CLUSTER_ENTRIES, *_REQUEST, *TURN_ENTRIES)
+CATALOGUE: Mapping[str, Entry] = {entry.action: entry for entry in (*_LIFECYCLE, *_JOINED)}

@@ -78,6 +78,26 @@ _FAILURES = (
     ),
     Reason("ModelLoadFailed", "the engine cannot load the model", "The message has the engine's words.", stalls=True),
     Reason(
+        "ModelNotSupported", "the engine does not know the model's architecture",
+        "Choose another model, or another engine in spec.engine.name.", stalls=True,
+    ),
+    Reason(
+        "CheckpointBroken", "the model's files are damaged, or do not belong together",
+        "Fetch the model again, and check that it is whole.", stalls=True,
+    ),
+    Reason(
+        "DriverMismatch", "the node's GPU driver and the worker's image do not fit together",
+        "Update the node's driver, or set spec.image.worker to an image for it.", stalls=True,
+    ),
+    Reason(
+        "GPUsNotConnected", "the processes of several GPUs cannot talk to each other (NCCL or MPI)",
+        "Look at the lines with NCCL or MPI in the worker's log, and at the GPUs' links.",
+    ),
+    Reason(
+        "SharedMemoryMissing", "the worker has no shared memory, or too little",
+        "Give the pod a memory volume at /dev/shm of at least 1 GiB.", stalls=True,
+    ),
+    Reason(
         "ModelGated", "the hub gives the model only to those it knows",
         "Accept the model's terms at the hub, and name the Secret of a token that may read it in"
         " spec.model.tokenSecretRef.", stalls=True,
@@ -114,8 +134,8 @@ _FAILURES = (
     ),
     Reason("NameTaken", "an object that is not ours has a name that we need", "Rename one of the two.", stalls=True),
     Reason(
-        "InvalidSpec", "the API server refuses what the spec asks for", "Correct the spec, often podTemplate.",
-        stalls=True,
+        "InvalidSpec", "the API server, or the relay, refuses what the spec asks for",
+        "Correct the spec, often podTemplate.", stalls=True,
     ),
     Reason(
         "Forbidden", "the operator or the namespace's quota or policy does not allow it",

@@ -12,6 +12,10 @@ from typing import Any, Literal, NamedTuple
 from msgspec import Struct
 
 from rhapsode_contract.frames import Caps, Gpu, Level, Phase, StopReason, VramSource
+from rhapsode_contract.results import Change as Change  # noqa: PLC0414 (part of events)
+from rhapsode_contract.results import Timing as Timing  # noqa: PLC0414 (part of events)
+from rhapsode_contract.results import Usage as Usage  # noqa: PLC0414 (part of events)
+from rhapsode_contract.results import Write as Write  # noqa: PLC0414 (part of events)
 
 Channel = Literal["narration", "token", "data", "metrics"]
 CHANNELS: tuple[Channel, ...] = ("narration", "token", "data", "metrics")
@@ -109,11 +113,15 @@ class Started(_Event, kw_only=True, tag="started"):
 
 
 class Token(_Event, kw_only=True, tag="token"):
-    """Text `t` of token number `i`, or of `count` tokens from `i` on. Never empty."""
+    """Text `t` of token number `i`, or of `count` tokens from `i` on. Never empty.
+
+    `logprobs`, where they were asked for, has the log probability of each of the tokens.
+    """
 
     t: str
     i: int
     count: int = 1
+    logprobs: tuple[float, ...] = ()
 
 
 class Data(_Event, kw_only=True, tag="data"):
@@ -132,25 +140,11 @@ class Metrics(_Event, kw_only=True, tag="metrics"):
     tok_s: float | None = None
 
 
-class Usage(Struct, kw_only=True):
-    """OpenAI's token counts."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-class Timing(Struct, kw_only=True, omit_defaults=True):
-    """Milliseconds from acceptance: waiting, to the first token, decoding, all together."""
-
-    queue_ms: float
-    ttft_ms: float | None = None
-    decode_ms: float
-    total_ms: float
-
-
 class End(_Event, kw_only=True, tag="end"):
-    """The job is complete. `text_len` counts code points, `text_sha256` is of the UTF-8 text."""
+    """The job is complete. `text_len` counts code points, `text_sha256` is of the UTF-8 text.
+
+    Only a turn has `outcome`, `normalized` and `writes`; its text is the narrative.
+    """
 
     tokens_out: int
     decode_time_ms: float
@@ -159,6 +153,9 @@ class End(_Event, kw_only=True, tag="end"):
     timing: Timing
     text_len: int
     text_sha256: str
+    outcome: dict[str, Any] | None = None
+    normalized: list[Change] | None = None
+    writes: list[Write] | None = None
 
 
 class ErrorBody(Struct, kw_only=True, omit_defaults=True):
@@ -192,6 +189,7 @@ class Load(_Event, kw_only=True, tag="load"):
     stage: str
     percent: float | None = None
     eta_s: float | None = None
+    ready_in_s: float | None = None
 
 
 class State(_Event, kw_only=True, tag="state"):
@@ -216,6 +214,7 @@ class LoadState(Struct, omit_defaults=True, kw_only=True):
     since: str
     percent: float | None = None
     eta_s: float | None = None
+    ready_in_s: float | None = None
 
 
 class VramState(Struct, omit_defaults=True, kw_only=True):
@@ -242,6 +241,8 @@ class Worker(_Event, kw_only=True, tag="worker"):
     vram: VramState | None = None
     running: int
     queued: int
+    kv_used: int | None = None
+    kv_total: int | None = None
     narration: Narrated | None = None
 
 
@@ -269,7 +270,7 @@ class Accepted(Struct, kw_only=True):
 
 
 class JobView(Struct, kw_only=True, omit_defaults=True):
-    """Body of `GET` and `DELETE /v1/inference/{id}`: how a job is now."""
+    """Body of `GET` and `DELETE /v1/inference/{id}`: how a job is now. Of a turn also its `contract` and its end."""
 
     job_id: str
     correlation_id: str
@@ -282,6 +283,11 @@ class JobView(Struct, kw_only=True, omit_defaults=True):
     stop_reason: StopReason | None = None
     error: ErrorBody | None = None
     links: Links
+    contract: str = ""
+    outcome: dict[str, Any] | None = None
+    normalized: list[Change] | None = None
+    writes: list[Write] | None = None
+    timing: Timing | None = None
 
 
 class ErrorResponse(Struct, kw_only=True):

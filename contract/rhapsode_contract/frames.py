@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from rhapsode_contract.tools import Tool, ToolCall
+
 PROTO = 1
 """Version of this protocol; a relay refuses a `hello` of another one."""
 
@@ -32,17 +34,25 @@ class _Frame(Struct, tag_field="type", omit_defaults=True, kw_only=True, gc=Fals
 
 
 class Caps(Struct, omit_defaults=True, kw_only=True):
-    """What the engine can do. `slots` requests run at once; `context_tokens` bounds prompt and answer."""
+    """What the engine can do. `slots` requests run at once; `context_tokens` bounds prompt and answer.
+
+    The others are the kinds of `guides` that it keeps to, and whether it has calls of `tools`, penalties, `logprobs`.
+    """
 
     slots: Annotated[int, Meta(ge=1, le=4096)] = 1
     context_tokens: Count = 0
     json_schema: bool = False
+    regex: bool = False
+    grammar: bool = False
+    tools: bool = False
+    penalties: bool = False
+    logprobs: bool = False
 
 
 class JobState(Struct, omit_defaults=True, kw_only=True):
     """A job that a worker still holds when it meets a relay: `tokens` tokens whose text is `text`.
 
-    When the text is too long for one frame, `text` is its beginning and ordinary token frames bring the rest.
+    When the text is too long for one frame, or its tokens have `lp`, ordinary token frames bring what `text` lacks.
     `meta` is what the relay sent with `generate`, unchanged.
     """
 
@@ -80,11 +90,15 @@ class State(_Frame, tag="state"):
 
 
 class Load(_Frame, tag="load"):
-    """How far loading is: `percent` of `stage` if it can be measured, `eta_s` seconds left if it is known."""
+    """How far loading is: `percent` of `stage` if it can be measured, `eta_s` seconds left of it if that is known.
+
+    `ready_in_s` is what is left of the whole load, where an earlier one told how long each stage takes.
+    """
 
     stage: Word
     percent: Annotated[float, Meta(ge=0, le=100)] | None = None
     eta_s: Annotated[float, Meta(ge=0)] | None = None
+    ready_in_s: Annotated[float, Meta(ge=0)] | None = None
 
 
 class Narration(_Frame, tag="narration"):
@@ -142,21 +156,20 @@ class Gpu(Struct, omit_defaults=True, kw_only=True):
 
 
 class Vram(_Frame, tag="vram"):
-    """What the worker's GPUs hold; the latest counts.
-
-    `source: none` means that NVML could not be asked, `unsupported` that it cannot tell memory; never a guess.
-    """
+    """What the worker's GPUs hold. `source`: `none` if NVML cannot be asked, `unsupported` if it tells no memory."""
 
     source: VramSource
     gpus: list[Gpu] = []
 
 
 class Stats(_Frame, tag="stats"):
-    """How busy the engine is. Also the answer to `ping`."""
+    """How busy the engine is. Also the answer to `ping`. Blocks of its KV cache are told where it tells them."""
 
     active: int = 0
     queued: int = 0
     tokens_total: int = 0
+    kv_used: Count | None = None
+    kv_total: Count | None = None
 
 
 class Prefill(_Frame, tag="prefill"):
@@ -168,7 +181,7 @@ class Prefill(_Frame, tag="prefill"):
 
 
 class Token(_Frame, tag="token"):
-    """Text of a job, from token number `i` on.
+    """Text of a job, from token number `i` on; `lp`, if asked for, is the log probability of each token of `t`.
 
     Either `t`, the text of `count` tokens that only make sense together, or `ts`, several tokens of one
     text each, separated by `TOKEN_SEPARATOR`: a busy worker joins adjacent frames and loses nothing.
@@ -179,6 +192,7 @@ class Token(_Frame, tag="token"):
     t: str = ""
     ts: str = ""
     count: int = 1
+    lp: tuple[float, ...] = ()
 
 
 class Finish(_Frame, tag="finish"):
@@ -203,15 +217,18 @@ class Error(_Frame, tag="error"):
     retryable: bool = False
 
 
-class Message(Struct, kw_only=True):
-    """One chat message."""
+class Message(Struct, omit_defaults=True, kw_only=True):
+    """One chat message: of a tool, the result of the call `tool_call_id`."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: list[ToolCall] = []
+    tool_call_id: str = ""
+    name: str = ""
 
 
 class Generate(_Frame, tag="generate"):
-    """Relay → worker: run this job. Exactly one of `prompt` and `messages` is set."""
+    """Relay → worker: run this job. Exactly one of `prompt` and `messages` is set, and one guide at most."""
 
     job_id: JobId
     max_tokens: int
@@ -221,9 +238,15 @@ class Generate(_Frame, tag="generate"):
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
     seed: int | None = None
+    logprobs: bool = False
     stop: list[str] = []
     json_schema: dict[str, Any] | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    tools: list[Tool] = []
     meta: dict[str, Any] = {}
 
 
@@ -252,6 +275,7 @@ class Refused(_Frame, tag="refused"):
 
 WorkerFrame = Hello | Resume | State | Load | Narration | Data | Vram | Stats | Prefill | Token | Finish | Error
 RelayFrame = Generate | Cancel | Drain | Ping | Refused
+_encoder = msgspec.json.Encoder()
 
 
 class Note(Struct, omit_defaults=True, kw_only=True):
@@ -269,9 +293,6 @@ class Note(Struct, omit_defaults=True, kw_only=True):
     payload: Any = None
     table: bool = False
     type: str = "narration"
-
-
-_encoder = msgspec.json.Encoder()
 
 
 def encode_frame(frame: WorkerFrame | RelayFrame | Note) -> bytes:

@@ -12,6 +12,13 @@ from collections.abc import Callable, Mapping
 
 from rhapsode_contract.names import ENV_LIFELINE
 
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def hold_signals() -> None:
+    """Keep signals to stop until `listen_for_stop`: one that comes while a loop is made would leave it half made."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+
 
 def listen_for_stop(
     loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]
@@ -26,6 +33,7 @@ def listen_for_stop(
 
     loop.add_signal_handler(signal.SIGTERM, stop, False)
     loop.add_signal_handler(signal.SIGINT, stop, True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     _watch_lifeline(loop, environ, lambda: stop(True))
     return stopping, hurry
 

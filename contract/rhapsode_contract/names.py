@@ -1,5 +1,6 @@
 """Names and limits that more than one process must agree on."""
 
+import ipaddress
 import os
 import re
 import tempfile
@@ -31,6 +32,8 @@ ENV_KEYS = "RHAPSODE_KEYS"
 """Folder of the keys that let clients into a relay, one file each; without it everyone may come in."""
 ENV_KEY = "RHAPSODE_KEY"
 """The key that the command line shows to a relay."""
+ENV_SECRETS = "RHAPSODE_SECRETS"
+"""Folder of the secrets that the sinks and sources of turns need: a folder for each Secret, a file for each key."""
 ENV_PEERS = "RHAPSODE_PEERS"
 """Where a relay finds the other replicas: the name of a headless Service, or a list of `worker=host:port`."""
 HOP_HEADER = "X-Rhapsode-Hop"
@@ -53,6 +56,10 @@ MAX_COMMAND_BYTES = 4 * 1024 * 1024
 """Longest line that the worker accepts from the relay: a request of the largest body, escaped."""
 MAX_BODY_BYTES = 1024 * 1024
 """Largest HTTP request body."""
+MAX_REGEX_CHARS = 4096
+"""Longest regular expression that an answer may be asked to match."""
+MAX_GRAMMAR_CHARS = 64 * 1024
+"""Longest grammar that an answer may be asked to keep to."""
 MAX_HUMAN_CHARS = 300
 """Longest narration sentence; what is longer is cut with an ellipsis."""
 MAX_TERMINATION_BYTES = 4096
@@ -79,6 +86,23 @@ def default_socket(environ: Mapping[str, str], port: int = DEFAULT_PORT) -> Path
         return POD_SOCKET
     name = "worker.sock" if port == DEFAULT_PORT else f"worker-{port}.sock"
     return Path(tempfile.gettempdir()) / f"rhapsode-{os.getuid()}" / name
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_address(host: str) -> bool:
+    """Return whether a host is said by its address, not by a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def default_cache(environ: Mapping[str, str]) -> Path:

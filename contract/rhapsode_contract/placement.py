@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from rhapsode_contract.access import KeyLimits
+
 Quantity = Annotated[
     str,
     Meta(
@@ -140,6 +142,7 @@ class AuthSpec(Struct, kw_only=True, rename="camel", frozen=True):
         SecretRef,
         Meta(description="Secret whose every value is an API key; clients send it as Authorization: Bearer KEY."),
     ]
+    limits: Annotated[KeyLimits, Meta(description="What the clients of one key may take up together.")] = KeyLimits()
 
 
 class TemplateMetadata(Struct, kw_only=True, frozen=True):

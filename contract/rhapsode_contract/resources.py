@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from rhapsode_contract.access import CorsSpec, RelayLimits
+from rhapsode_contract.outcomes import Outcome
 from rhapsode_contract.placement import (
     AuthSpec,
     CacheSpec,
@@ -92,6 +94,7 @@ class RelaySpec(Struct, kw_only=True, rename="camel", frozen=True):
     queue_limit: Annotated[
         int, Meta(ge=0, le=10_000, description="Requests that may wait; the next one gets 503.")
     ] = 64
+    turn_limit: Annotated[int, Meta(ge=1, le=10_000, description="Turns at once; the next one gets 503.")] = 64
     on_disconnect: Annotated[
         OnDisconnect,
         Meta(
@@ -106,14 +109,25 @@ class RelaySpec(Struct, kw_only=True, rename="camel", frozen=True):
         int,
         Meta(ge=0, le=3600, description="How long running requests may take to finish on shutdown, in seconds."),
     ] = 60
+    cors: Annotated[CorsSpec, Meta(description="Pages of other origins that may ask.")] = CorsSpec()
+    limits: Annotated[RelayLimits, Meta(description="What clients may take up, and how long a request may take.")] = (
+        RelayLimits()
+    )
 
 
 class Spec(Struct, kw_only=True, rename="camel", frozen=True):
-    """What is wanted. On a laptop `rhapsode play` reads model, engine and relay; the rest is for a cluster."""
+    """What is wanted. `rhapsode play` reads model, engine, relay and outcomes; the rest is for a cluster."""
 
     model: Annotated[ModelSpec, Meta(description="Which model to serve.")]
     engine: Annotated[EngineSpec, Meta(description="What runs the model, and how much of it at once.")] = EngineSpec()
     relay: Annotated[RelaySpec, Meta(description="How clients are served.")] = RelaySpec()
+    outcomes: Annotated[
+        list[Outcome],
+        Meta(
+            max_length=16,
+            description="Contracts of two-phase turns: what a turn may say, and where it is written.",
+        ),
+    ] = []
     replicas: Annotated[int, Meta(ge=0, le=256, description="Pods that serve this model.")] = 1
     gpus: Annotated[
         Annotated[int, Meta(ge=0, le=64)] | None,

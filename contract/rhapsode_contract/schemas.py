@@ -20,7 +20,7 @@ from rhapsode_contract.validating import rule_words
 Schema = dict[str, Any]
 
 _LONGEST_TEXT = 2048
-"""Bound of every text with a rule: the API server wants to know what a rule can cost."""
+"""Bound of a text whose rule has none: the API server wants to know what a rule can cost."""
 _MOST_ENTRIES = 16
 """Bound of every mapping whose values have a rule, for the same reason."""
 COLUMNS: tuple[tuple[str, str, str, int], ...] = (
@@ -119,13 +119,19 @@ def _struct(info: inspect.StructType, path: str) -> Schema:
 
 def _field(field: inspect.Field, parent: str) -> Schema:
     path = f"{parent}.{field.encode_name}" if parent else field.encode_name
-    schema = _schema(field.type, path)
-    if rules := [_cel(rule) for rule in RULES if rule.path == path]:
-        schema.setdefault("x-kubernetes-validations", []).extend(rules)
+    schema = _ruled(_schema(field.type, path), path)
     if path.startswith("spec") and (default := _default(field)) is not None:
         schema["default"] = default
-        if "description" in schema and not isinstance(default, dict):  # `kubectl explain` shows no default by itself
+        if (
+            "description" in schema and default != "" and not isinstance(default, dict)
+        ):  # `kubectl explain` shows no default by itself
             schema["description"] += f" Default: {json.dumps(default).strip(chr(34))}."
+    return schema
+
+
+def _ruled(schema: Schema, path: str) -> Schema:
+    if rules := [_cel(rule) for rule in RULES if rule.path == path]:
+        schema.setdefault("x-kubernetes-validations", []).extend(rules)
     return schema
 
 
@@ -143,6 +149,8 @@ def _default(field: inspect.Field) -> Any:
         return None
     if isinstance(value, msgspec.Struct):
         return {} if value == type(value)() else _lean(msgspec.to_builtins(value))
+    if value == []:
+        return None
     return msgspec.to_builtins(value)
 
 
@@ -195,16 +203,26 @@ def _bare(info: inspect.Type, path: str) -> Schema:
     match info:
         case inspect.StructType():
             return _struct(info, path)
+        case inspect.AnyType():
+            return {"x-kubernetes-preserve-unknown-fields": True}
         case inspect.ListType():
-            return {"type": "array", "items": _schema(info.item_type, f"{path}[]")} | _list_kind(path)
+            return _list(info, path)
         case inspect.DictType(value_type=inspect.AnyType()):
             return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
         case inspect.DictType():
             values = _schema(info.value_type, f"{path}.*")
-            bound = {"maxProperties": _MOST_ENTRIES} if "x-kubernetes-validations" in values else {}
+            bound = (
+                {"maxProperties": info.max_length or _MOST_ENTRIES} if "x-kubernetes-validations" in values else {}
+            )
             return {"type": "object", "additionalProperties": values} | bound
         case _:
             return _scalar(info, path)
+
+
+def _list(info: inspect.ListType, path: str) -> Schema:
+    items = _ruled(_schema(info.item_type, f"{path}[]"), f"{path}[]")
+    bound = {"maxItems": info.max_length} if info.max_length is not None else {}
+    return {"type": "array", "items": items} | bound | _list_kind(path)
 
 
 def _list_kind(path: str) -> Schema:
@@ -225,8 +243,14 @@ def _scalar(info: inspect.Type, path: str) -> Schema:
         case inspect.LiteralType(values=values) if path.startswith("status"):
             schema = {"type": "string", "enum": sorted(values)}
         case _:
-            schema = {"type": "string"} | ({"maxLength": _LONGEST_TEXT} if _bounds(info) else {})
+            schema = {"type": "string"} | ({"maxLength": _longest(info)} if _bounds(info) else {})
     return schema
+
+
+def _longest(info: inspect.Type) -> int:
+    """Return a bound beyond that of the rule, so that it is the rule that speaks; rules cost by it."""
+    bound = info.max_length if isinstance(info, inspect.StrType) else None
+    return 2 * bound if bound else _LONGEST_TEXT
 
 
 def _bounds(info: inspect.Type) -> str:
@@ -238,6 +262,8 @@ def _bounds(info: inspect.Type) -> str:
             return f"self in [{', '.join(repr(value) for value in values)}]"
         case inspect.StrType(pattern=str(pattern), max_length=longest):
             return f"self.size() <= {longest} && self.matches(r'{pattern}')"
+        case inspect.StrType(max_length=int(longest)):
+            return f"self.size() <= {longest}"
         case inspect.UnionType(types=(inspect.Metadata(type=inspect.StrType() as text), inspect.IntType())):
             return f"type(self) == int || ({_bounds(text)})"
         case _:

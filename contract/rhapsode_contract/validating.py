@@ -7,14 +7,14 @@ processes that read each other's JSON ignore what they do not know.
 import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import inspect
 
 from rhapsode_contract.resources import InferenceWorker
-from rhapsode_contract.rules import RULES, value_at
+from rhapsode_contract.rules import RULES, values_at
 
 _INFO = inspect.type_info(InferenceWorker)
 _LENIENT = {"Metadata", "Status"}
@@ -46,20 +46,38 @@ def decode_manifest(raw: object) -> InferenceWorker:
         problems = list(_cross_field_problems(raw))
     if problems:
         raise ManifestError(problems)
-    return msgspec.convert(_without_nulls(raw), InferenceWorker)
+    return msgspec.convert(_without_nulls(raw, _INFO), InferenceWorker)
 
 
-def _without_nulls(raw: object) -> object:
-    if not isinstance(raw, dict):
+def _without_nulls(raw: object, info: inspect.Type | None) -> object:
+    """Leave out what is null, which is absent; but not in JSON of its own, such as a schema."""
+    bare, verbatim = _shape(info)
+    if isinstance(raw, list):
+        item = bare.item_type if isinstance(bare, inspect.ListType) else None
+        return [_without_nulls(value, item) for value in raw]
+    if not isinstance(raw, dict) or verbatim:
         return raw
-    return {key: _without_nulls(value) for key, value in raw.items() if value is not None}
+    types = {field.encode_name: field.type for field in bare.fields} if isinstance(bare, inspect.StructType) else {}
+    return {key: _without_nulls(value, types.get(key)) for key, value in raw.items() if value is not None}
+
+
+def _shape(info: inspect.Type | None) -> tuple[inspect.Type | None, bool]:
+    """Return a type without what is wrapped around it, and whether what it holds is kept as it is."""
+    verbatim = False
+    while isinstance(info, inspect.Metadata | inspect.UnionType):
+        if isinstance(info, inspect.Metadata):
+            verbatim = verbatim or bool((info.extra or {}).get("verbatim"))
+            info = info.type
+        else:
+            info = next((kind for kind in info.types if not isinstance(kind, inspect.NoneType)), None)
+    return info, verbatim
 
 
 def _cross_field_problems(raw: object) -> Iterator[Problem]:
     for rule in RULES:
-        value = value_at(raw, rule.path)
-        if rule.holds is not None and value is not None and not rule.holds(value):
-            yield Problem(rule.path, rule.message)
+        for path, value in values_at(raw, rule.path):
+            if rule.holds is not None and not rule.holds(value):
+                yield Problem(path, rule.message)
 
 
 def _walk(raw: object, info: inspect.Type, path: str) -> Iterator[Problem]:
@@ -163,6 +181,7 @@ def _walk_dict(raw: object, info: inspect.DictType, path: str) -> Iterator[Probl
     if not isinstance(raw, dict):
         yield _of_type(path, "object", raw)
         return
+    yield from _too_many(raw, info, path)
     for key, value in raw.items():
         if not isinstance(key, str):
             yield _expected(path, "names that are strings", key)
@@ -174,8 +193,15 @@ def _walk_list(raw: object, info: inspect.ListType, path: str) -> Iterator[Probl
     if not isinstance(raw, list):
         yield _of_type(path, "array", raw)
         return
+    yield from _too_many(raw, info, path)
     for index, value in enumerate(raw):
         yield from _walk(value, info.item_type, f"{path}[{index}]")
+
+
+def _too_many(raw: Sized, info: inspect.ListType | inspect.DictType, path: str) -> Iterator[Problem]:
+    """Say it as the API server does, which counts before any rule of ours."""
+    if info.max_length is not None and len(raw) > info.max_length:
+        yield Problem(path, f"must have at most {info.max_length} items, got {len(raw)}")
 
 
 def _fits(text: str, info: inspect.StrType) -> bool:

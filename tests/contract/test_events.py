@@ -40,6 +40,30 @@ WRITTEN: list[events.StreamEvent] = [
         text_len=5,
         text_sha256="2cf2",
     ),
+    events.End(
+        seq=7,
+        **JOB,
+        tokens_out=2,
+        decode_time_ms=20.5,
+        stop_reason="stop",
+        usage=events.Usage(prompt_tokens=36, completion_tokens=2, total_tokens=38),
+        timing=events.Timing(
+            queue_ms=1.5,
+            ttft_ms=43.2,
+            decode_ms=20.5,
+            total_ms=65.0,
+            context_ms=0,
+            stream_ms=60.1,
+            validate_ms=0.4,
+            write_ms=4.0,
+            tokens=2,
+        ),
+        text_len=5,
+        text_sha256="2cf2",
+        outcome={"narrative": "Hello", "intents": {}},
+        normalized=[events.Change(path="/intents/poi/name", what="trimmed", from_length=300, to_length=200)],
+        writes=[events.Write(sink="poi", status="written", ms=3.5, http_status=201)],
+    ),
     events.Error(
         seq=8,
         **JOB,
@@ -57,6 +81,7 @@ WRITTEN: list[events.StreamEvent] = [
 def test_what_we_write_is_what_we_always_wrote() -> None:
     encoder = StreamEncoder("smollm-0-abc", "e1", "r1")
     written = b"".join(map(encoder.event, WRITTEN)) + encoder.token("Hé", 4, 0) + encoder.token("🌅", 5, 1, 3)
+    written += encoder.token("a", 6, 4, 1, (-0.25,)) + encoder.token("b", 7, 5, 2, (-1.0, -9999.0))
     assert written.decode() == GOLDEN.read_text()
 
 
@@ -81,6 +106,15 @@ def test_tokens_written_fast_are_tokens_written_by_the_contract(said: list[str],
         assert id_line == b"id: w-1-e1-%d" % (seq + at)
         assert name_line == b"event: token"
         assert token == events.Token(seq=seq + at, job_id="w-1", correlation_id='odd"%d', t=said[at], i=i + at)
+
+
+@given(st.text(min_size=1).filter(surrogate_free), st.lists(st.floats(-9999, 0), max_size=4))
+def test_a_token_with_probabilities_is_what_the_contract_says(text: str, logprobs: list[float]) -> None:
+    written = StreamEncoder("w-1", "e1", "c").token(text, 3, 2, len(logprobs) or 1, tuple(logprobs))
+    token = msgspec.json.decode(written.split(b"\ndata: ")[1], type=events.StreamEvent)
+    assert token == events.Token(
+        seq=3, job_id="w-1", correlation_id="c", t=text, i=2, count=len(logprobs) or 1, logprobs=tuple(logprobs)
+    )
 
 
 def test_tokens_beyond_the_tables_are_the_same() -> None:

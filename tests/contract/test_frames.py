@@ -6,7 +6,9 @@ import msgspec
 import pytest
 
 from rhapsode_contract import frames
+from rhapsode_contract.tools import Function, FunctionCall, Tool, ToolCall
 
+CALL = ToolCall(id="call_1", function=FunctionCall(name="get_rain", arguments="{}"))
 GOLDEN = Path(__file__).parent / "golden" / "frames.ndjson"
 WRITTEN: list[frames.WorkerFrame | frames.RelayFrame | frames.Note] = [
     frames.Hello(
@@ -15,7 +17,7 @@ WRITTEN: list[frames.WorkerFrame | frames.RelayFrame | frames.Note] = [
         engine="OpenVINO",
         model="smollm2",
         worker="smollm-0",
-        caps=frames.Caps(slots=8, context_tokens=2048, json_schema=True),
+        caps=frames.Caps(slots=8, context_tokens=2048, json_schema=True, regex=True, grammar=True),
         jobs=[frames.JobState(job_id="smollm-0-abc", text="Hello", tokens=2, meta={"correlation_id": "r1"})],
     ),
     frames.Resume(job=frames.JobState(job_id="smollm-0-abd")),
@@ -54,10 +56,12 @@ WRITTEN: list[frames.WorkerFrame | frames.RelayFrame | frames.Note] = [
         ],
     ),
     frames.Stats(active=1, queued=2, tokens_total=3),
+    frames.Stats(active=1, kv_used=12, kv_total=1024),
     frames.Prefill(job_id="smollm-0-abc", prompt_tokens=36, cached_tokens=32),
     frames.Token(job_id="smollm-0-abc", i=0, t=" café"),
     frames.Token(job_id="smollm-0-abc", i=1, t="🌅", count=3),
     frames.Token(job_id="smollm-0-abc", i=4, ts=" the\x7f cat"),
+    frames.Token(job_id="smollm-0-abh", i=1, t=" cat", count=2, lp=(-0.25, -9999.0)),
     frames.Finish(job_id="smollm-0-abc", stop_reason="stop", tokens_out=6, prompt_tokens=36, decode_time_ms=12.5),
     frames.Error(job_id="smollm-0-abc", code="engine_crashed", message="signal 9", retryable=True),
     frames.Generate(
@@ -70,6 +74,25 @@ WRITTEN: list[frames.WorkerFrame | frames.RelayFrame | frames.Note] = [
         stop=["\n"],
         meta={"max_tokens": 10},
     ),
+    frames.Generate(job_id="smollm-0-abe", max_tokens=5, correlation_id="r2", prompt="Hi", regex="[0-9]+"),
+    frames.Generate(
+        job_id="smollm-0-abf", max_tokens=5, correlation_id="r2", prompt="Hi", grammar='root ::= "yes" | "no"'
+    ),
+    frames.Generate(
+        job_id="smollm-0-abg",
+        max_tokens=5,
+        correlation_id="r3",
+        messages=[
+            frames.Message(role="user", content="Rain?"),
+            frames.Message(role="assistant", content="", tool_calls=[CALL]),
+            frames.Message(role="tool", content="no", tool_call_id="call_1", name="get_rain"),
+        ],
+        presence_penalty=0.5,
+        frequency_penalty=-0.5,
+        tools=[Tool(type="function", function=Function(name="get_rain", description="Rain now."))],
+    ),
+    frames.State(phase="ready", caps=frames.Caps(slots=8, tools=True, penalties=True, logprobs=True)),
+    frames.Generate(job_id="smollm-0-abh", max_tokens=5, correlation_id="r4", prompt="Hi", logprobs=True),
     frames.Cancel(job_id="smollm-0-abc", reason="client"),
     frames.Drain(deadline_s=60.0),
     frames.Ping(),

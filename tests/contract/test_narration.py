@@ -12,7 +12,7 @@ from rhapsode_contract.wording import UNITS, clean, fields_of, fill
 
 SAMPLE: dict[str, Any] = {
     "model": "smollm2", "worker": "smollm-0", "engine": "OpenVINO", "source": "builtin://smollm2-135m", "files": 1,
-    "bytes_done": 31e6, "total_bytes": 150 * 2**30, "bytes_total": 98_362_432, "fraction": 0.44, "bytes_per_s": 12e6, "eta_s": 4.2, "commit": "31b70e2e869a", "sha256": "b179",
+    "bytes_done": 31e6, "total_bytes": 150 * 2**30, "bytes_total": 98_362_432, "fraction": 0.44, "bytes_per_s": 12e6, "eta_s": 4.2, "ready_in_s": 61.0, "commit": "31b70e2e869a", "sha256": "b179",
     "count": 2, "name": "NVIDIA H200", "driver": "580.126", "cores": 16, "why": "no such file", "elapsed_s": 43.0,
     "usual_s": 41.0, "device": "CPU", "tokens": 1234, "done": 3, "total": 11, "ms": 43.21, "stage": "loading weights",
     "doing": "compiling", "seconds": 8.2, "slots": 8, "context_tokens": 2048, "vram": "3.1 of 141 GiB VRAM in use",
@@ -23,6 +23,8 @@ SAMPLE: dict[str, Any] = {
     "admin_url": "http://127.0.0.1:9101", "socket": "/run/rhapsode/worker.sock",
     "uuid": "GPU-1a2b3c4d-0000", "gpu": "GPU-1a2b3c4d", "code": 79, "meaning": "the GPU's system processor does not answer", "temperature_c": 91, "power_w": 412.5,
     "used_bytes": 138 * 2**30, "pod": "smollm-0", "node": "gpu-7", "image": "rhapsode-worker-cpu:0.1.0", "container": "worker", "peer": "smollm-1",
+    "backend": "PyTorch", "again": "once more", "sink": "narratives", "host": "0.0.0.0", "what": "the first token",
+    "queue_ms": 12.3, "engine_first_ms": 43.2, "version": "1.4.0", "known": "1.2", "differences": ": there is no tensorrt_llm.LLM", "size_bytes": 64 * 2**20, "gpus": 4,
 }  # fmt: skip
 EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
 ENTRIES = sorted(CATALOGUE.values())
