@@ -7,24 +7,20 @@ from typing import Any
 import pytest
 
 from rhapsode_contract import frames
-from rhapsode_worker.engines import ENGINES, LoadPlan
+from rhapsode_worker.engines import ENGINES
 from rhapsode_worker.errors import LoadError, RequestError
-from support.engines import Driver
-from support.models import smollm
+from support.engines import CONTEXT, SLOTS, Driver, plan_of
+from support.fake_tensorrt import lent
 
-SLOTS = 2
-CONTEXT = 512
 LONG = "Once upon a time there was a rhapsode who walked from city to city, and"
 Make = Callable[..., Driver]
 
 
-def plan_of(name: str, **changes: Any) -> LoadPlan:
-    options: dict[str, Any] = {"load": [], "tokensPerSecond": 200, "splitUtf8": True} if name == "Simulator" else {}
-    path = str(smollm()) if name == "OpenVINO" else ""
-    defaults: dict[str, Any] = {
-        "engine": name, "model": "m", "path": path, "max_sequences": SLOTS, "max_context_tokens": CONTEXT, "options": options,
-    }  # fmt: skip
-    return LoadPlan(**(defaults | changes))
+@pytest.fixture(scope="module", autouse=True)
+def packages() -> Iterator[None]:
+    """TensorRT-LLM is a stand-in: what is proven is our side of it."""
+    with lent():
+        yield
 
 
 @pytest.fixture(scope="module", params=sorted(ENGINES))

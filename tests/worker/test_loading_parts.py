@@ -1,12 +1,19 @@
 """The worker's parts that follow a load: what is worth telling, how long it takes, how much was read."""
 
+import math
+import tempfile
 from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rhapsode_contract import frames
 from rhapsode_contract.catalogue import narrate
-from rhapsode_worker.history import remember_times, usual_times
+from rhapsode_contract.resources import EngineSpec
+from rhapsode_contract.sources import parse_source
+from rhapsode_worker.history import load_key, remember_times, usual_times
 from rhapsode_worker.tracking import PROGRESS_S, SILENCE_S, LoadTracker
-from rhapsode_worker.weighing import read_resident_bytes, resident_bytes
+from rhapsode_worker.weighing import checkpoint_bytes, read_resident_bytes, resident_bytes
 
 
 def said_of(stage: str, progress: float | None = None) -> frames.Narration:
@@ -44,7 +51,7 @@ def test_silence_is_broken_with_what_goes_on_and_how_long_it_usually_takes() -> 
     assert track.still(100.0 + SILENCE_S - 0.1) is None
     said = track.still(100.0 + SILENCE_S)
     assert said is not None
-    assert said.human == "Still compiling: 5 s (usually 41 s)"
+    assert said.human == "Still compiling: 5 s (usually 41 s), ready in about 36 s"
     assert track.still(100.0 + SILENCE_S + 1) is None
 
 
@@ -53,8 +60,74 @@ def test_what_is_left_is_judged_by_last_time() -> None:
     said = narrate("engine_build", {"model": "m", "device": "CPU"})
     track.admit(said, 0.0)
     frame = track.load_frame(said, 10.0)
-    assert frame == frames.Load(stage="compiling", percent=None, eta_s=30.0)
+    assert frame == frames.Load(stage="compiling", percent=None, eta_s=30.0, ready_in_s=30.0)
+    assert track.standing(25.0) == frames.Load(stage="compiling", percent=None, eta_s=15.0, ready_in_s=15.0)
+    assert track.standing(41.0) == frames.Load(stage="compiling", percent=None, eta_s=None), "overdue: nobody knows"
     assert track.finish(42.0) == {"compiling": 42.0}
+    assert track.standing(43.0) is None
+
+
+def test_what_an_engine_foresees_itself_counts_down_too() -> None:
+    track = LoadTracker(0.0, {})
+    said = narrate("weights_load", {"model": "m", "fraction": 0.4, "eta_s": 20}, progress=0.4)
+    assert track.admit(said, 10.0)
+    assert track.load_frame(said, 10.0) == frames.Load(stage="loading weights", percent=40.0, eta_s=20.0)
+    assert track.standing(16.0) == frames.Load(stage="loading weights", percent=40.0, eta_s=14.0)
+
+
+def test_what_is_left_of_the_whole_load_is_known_where_an_earlier_one_told_all_of_it() -> None:
+    usual = {
+        "fetching": 300.0,
+        "importing": 60.0,
+        "loading": 0.5,
+        "reading": 2.0,
+        "loading (2)": 40.0,
+        "warming": 1.0,
+    }
+    track = LoadTracker(0.0, usual)
+
+    def left(stage: str, now: float) -> float | None:
+        track.admit(said_of(stage), now)
+        frame = track.load_frame(said_of(stage), now)
+        assert frame is not None
+        return frame.ready_in_s
+
+    assert left("importing", 0.0) == 103.5, "what was fetched once is not fetched again"
+    standing = track.standing(10.0)
+    assert standing is not None
+    assert standing.ready_in_s == 93.5
+    assert track.ready_in(61.0) is None, "overdue: nobody knows"
+    assert left("loading", 62.0) == 43.5
+    assert left("reading", 62.2) == 43.0
+    assert left("loading", 64.0) == 41.0, "the second time it is another stage"
+    assert left("dancing", 70.0) is None, "nobody ever saw this one"
+    assert left("warming", 80.0) == 1.0
+    took = track.finish(82.0)
+    assert list(took) == ["importing", "loading", "reading", "loading (2)", "dancing", "warming"]
+    assert (took["loading"], took["loading (2)"]) == (0.2, 6.0)
+
+
+def test_without_history_nothing_is_said_of_the_whole_load() -> None:
+    track = LoadTracker(0.0, {})
+    said = narrate("weights_load", {"model": "m", "fraction": 0.4, "eta_s": 20}, progress=0.4)
+    track.admit(said, 0.0)
+    frame = track.load_frame(said, 0.0)
+    assert frame is not None
+    assert (frame.eta_s, frame.ready_in_s) == (20.0, None)
+    foreseen = LoadTracker(0.0, {"loading weights": 60.0, "warming up": 2.0})
+    foreseen.admit(said, 0.0)
+    frame = foreseen.load_frame(said, 0.0)
+    assert frame is not None
+    assert frame.ready_in_s == 22.0, "what the engine foresees itself is newer than history"
+
+
+def test_a_stage_that_comes_again_and_again_fills_no_history() -> None:
+    track = LoadTracker(0.0, {})
+    for at in range(200):
+        track.admit(said_of(f"stage {at % 2}"), float(at))
+    took = track.finish(200.0)
+    assert len(took) == 18
+    assert sum(took.values()) == 200.0
 
 
 def test_times_are_remembered_and_a_broken_file_is_no_matter(tmp_path: Path) -> None:
@@ -62,9 +135,41 @@ def test_times_are_remembered_and_a_broken_file_is_no_matter(tmp_path: Path) -> 
     remember_times(tmp_path, "k", {"compiling": 4.2})
     remember_times(tmp_path, "other", {"compiling": 1.0})
     assert usual_times(tmp_path, "k") == {"compiling": 4.2}
-    (tmp_path / "load-times.json").write_text("{broken")
-    assert usual_times(tmp_path, "k") == {}
+    (tmp_path / "load-times.json").write_text('{"k": {"a": -1, "b": 1e300, "c": 2}}')
+    assert usual_times(tmp_path, "k") == {"c": 2}
     remember_times(Path("/proc/nowhere"), "k", {"compiling": 1.0})
+
+
+@given(
+    st.one_of(st.binary(max_size=60), st.sampled_from([b"[1]", b'{"k": 1}', b'{"\xff": {}}', b'{"k": {"a": 1e999}}']))
+)
+def test_whatever_a_file_of_times_holds_loading_goes_on(held: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "load-times.json").write_bytes(held)
+        assert all(0 <= seconds < math.inf for seconds in usual_times(Path(folder), "k").values())
+        remember_times(Path(folder), "k", {"compiling": 4.2})
+        assert usual_times(Path(folder), "k") == {"compiling": 4.2}
+
+
+def test_times_are_those_of_the_same_engine_model_and_options() -> None:
+    spec = EngineSpec(options={"a": 1, "b": 2})
+    same = load_key("E", parse_source("pvc://claim/one"), spec)
+    assert load_key("E", parse_source("pvc://claim/one"), EngineSpec(options={"b": 2, "a": 1})) == same
+    others = [
+        load_key("F", parse_source("pvc://claim/one"), spec),
+        load_key("E", parse_source("pvc://claim/two"), spec),
+        load_key("E", parse_source("pvc://claim/one"), EngineSpec(options={"a": 2, "b": 2})),
+        load_key("E", parse_source("pvc://claim/one"), EngineSpec(max_sequences=3)),
+    ]
+    assert len({same, *others}) == 5
+
+
+def test_a_checkpoint_weighs_what_its_weights_do(tmp_path: Path) -> None:
+    assert checkpoint_bytes(tmp_path) is None
+    assert checkpoint_bytes(tmp_path / "nowhere") is None
+    for name, size in (("a.safetensors", 1000), ("b.safetensors", 24), ("a.bin", 5), ("config.json", 7)):
+        (tmp_path / name).write_bytes(b"x" * size)
+    assert checkpoint_bytes(tmp_path) == 1024
 
 
 SMAPS = """7f00-7f10 r--p 00000000 08:01 42 /models/m.gguf

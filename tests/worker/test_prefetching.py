@@ -121,7 +121,7 @@ def test_told_to_stop_it_does_not_pretend_to_be_done(hub: Hub, listener: Relay, 
         ("revision", "hf://org/model@v9", "OpenVINO", "ModelNotFound", 78),
         ("gated", "hf://org/model", "OpenVINO", "ModelGated", 78),
         ("corrupt", "hf://org/model", "OpenVINO", "FetchFailed", 1),
-        ("engine", "hf://org/model", "TensorRTLLM", "EngineNotInstalled", 78),
+        ("engine", "hf://org/model", "TensorRTLLM", "ModelNotFound", 78),
     ],
 )
 def test_why_it_gave_up_stands_in_the_termination_log_and_is_told(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rhapsode_contract import frames
 from rhapsode_contract.frames import TOKEN_SEPARATOR, encode_frame
 from rhapsode_contract.names import MAX_FRAME_BYTES
-from rhapsode_worker.composing import ByteDecoder, Composer, IdDecoder
+from rhapsode_worker.composing import ByteDecoder, Composer, IdDecoder, Piece
 from rhapsode_worker.joining import join_tokens, text_in, tokens_in
 
 pieces = st.lists(st.text("ab#é", max_size=3), max_size=20)
@@ -43,9 +43,9 @@ def test_a_composer_says_exactly_what_stands_before_the_first_stop_string(
 
 def test_without_stop_strings_nothing_is_held_back() -> None:
     composer = Composer([])
-    assert composer.push("a") == ("a", 1)
+    assert composer.push("a") == Piece("a", 1)
     assert composer.push("") is None
-    assert composer.push("b") == ("b", 2), "the token without a text is counted with the next"
+    assert composer.push("b") == Piece("b", 2), "the token without a text is counted with the next"
 
 
 @given(st.text(), st.integers(1, 5))

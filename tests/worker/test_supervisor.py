@@ -13,6 +13,7 @@ import pytest
 
 from rhapsode_contract import frames, names
 from rhapsode_worker.engines.simulating import simulated_text
+from rhapsode_worker.joining import tokens_in
 from support.processes import manifest
 from support.worker_process import Worker, actions, job, text_of, working
 
@@ -203,8 +204,9 @@ def test_a_stall_lasts_until_cancel(tmp_path: Path) -> None:
     with working(tmp_path, faults=[{"kind": "stall", "afterTokens": 5}]) as worker:
         worker.ready()
         worker.relay.send(job())
-        for _ in range(5):
-            worker.relay.wait(frames.Token)
+        came = 0
+        while came < 5:
+            came += tokens_in(worker.relay.wait(frames.Token))
         worker.relay.send(frames.Cancel(job_id="sim-1"))
         finish = worker.relay.wait(frames.Finish)
         assert (finish.stop_reason, finish.tokens_out) == ("cancelled", 5)

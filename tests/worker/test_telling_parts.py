@@ -154,6 +154,18 @@ def test_a_new_relay_is_told_every_text_whole_in_frames_that_fit(said: list[tupl
     assert max(len(encode_frame(frame)) for frame in told) <= MAX_FRAME_BYTES
 
 
+def test_a_new_relay_is_told_how_probable_tokens_were_in_frames_that_are_never_joined() -> None:
+    ledger, relay = Ledger(), Relay()
+    ledger.open(command("a-1"))
+    said = [frames.Token(job_id="a-1", i=at, t="x", lp=(-at / 4,)) for at in range(4)]
+    for frame in said:
+        ledger.note(frame, 0)
+        relay.outbox.put(frame)
+    told = introduce(ledger)
+    assert [frame for frame in told if isinstance(frame, frames.Token)] == said == relay.turn()
+    assert retold(told) == {"a-1": "xxxx"}
+
+
 def test_a_thousand_jobs_fit_into_frames_too() -> None:
     ledger = Ledger()
     for number in range(1000):
@@ -161,6 +173,19 @@ def test_a_thousand_jobs_fit_into_frames_too() -> None:
         ledger.note(token(0, "hello ", f"job-{number}"), 0)
     told = introduce(ledger)
     assert len(retold(told)) == 1000
+    assert max(len(encode_frame(frame)) for frame in told) <= MAX_FRAME_BYTES
+
+
+def test_jobs_of_which_much_is_to_be_remembered_fit_too() -> None:
+    """A character may take four bytes, or six where JSON escapes it."""
+    ledger = Ledger()
+    for number in range(20):
+        noted = command(f"job-{number}")
+        noted.meta = {"note": {"metadata": {"a": "\U0001f600" * 2000, "b": "\x01" * 1000}}}
+        ledger.open(noted)
+        ledger.note(token(0, "hello ", f"job-{number}"), 0)
+    told = introduce(ledger)
+    assert retold(told) == {f"job-{number}": "hello " for number in range(20)}
     assert max(len(encode_frame(frame)) for frame in told) <= MAX_FRAME_BYTES
 
 

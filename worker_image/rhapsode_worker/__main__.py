@@ -3,13 +3,11 @@
 import asyncio
 import os
 import sys
-from pathlib import Path
 
 from rhapsode_contract import names
-from rhapsode_contract.lifelines import listen_for_stop
-from rhapsode_contract.manifests import load_manifest
+from rhapsode_contract.lifelines import hold_signals, listen_for_stop
+from rhapsode_contract.manifests import load_given_manifest
 from rhapsode_contract.records import log_to_stdout
-from rhapsode_contract.validating import ManifestError
 from rhapsode_worker.settings import WorkerSettings
 from rhapsode_worker.supervising import Supervisor
 
@@ -17,12 +15,10 @@ from rhapsode_worker.supervising import Supervisor
 def main() -> int:
     """Run a worker until it is told to stop; return the process's exit status."""
     try:
-        manifest = load_manifest(Path(os.environ[names.ENV_MANIFEST]))
-        settings = WorkerSettings.load(manifest, os.environ)
-    except KeyError as exc:
-        return _complain(f"{exc.args[0]} is not set: it names the InferenceWorker manifest")
-    except (ManifestError, ValueError) as exc:
+        settings = WorkerSettings.load(load_given_manifest(os.environ), os.environ)
+    except ValueError as exc:
         return _complain(str(exc))
+    hold_signals()
     return asyncio.run(_run(settings))
 
 

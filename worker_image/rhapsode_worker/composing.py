@@ -8,12 +8,16 @@ import codecs
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+LOWEST = -9999.0
+"""What stands for the logarithm of no probability at all: JSON has no infinity. OpenAI's number."""
+
 
 class Piece(NamedTuple):
-    """Text of so many tokens. Never empty."""
+    """Text of so many tokens. Never empty. `logprobs`, where they are asked for, has one for each token."""
 
     text: str
     tokens: int = 1
+    logprobs: tuple[float, ...] = ()
 
 
 class Composer:
@@ -23,12 +27,15 @@ class Composer:
         self._stops = tuple(stops)
         self._held = ""
         self._tokens = 0
+        self._logprobs: tuple[float, ...] = ()
         self.stopped = False
 
-    def push(self, text: str, tokens: int = 1) -> Piece | None:
+    def push(self, text: str, tokens: int = 1, logprobs: tuple[float, ...] = ()) -> Piece | None:
         """Take the text of new tokens, which may be empty; return what may be streamed."""
         self._held += text
         self._tokens += tokens
+        if logprobs:
+            self._logprobs += logprobs
         if found := [at for stop in self._stops if (at := self._held.find(stop)) >= 0]:
             self.stopped = True
             self._held = self._held[: min(found)]
@@ -39,12 +46,17 @@ class Composer:
         """Return what is held back; at the end it was no stop string after all."""
         if not self._held:
             return None
-        piece = Piece(self._held, self._tokens)
-        self._held, self._tokens = "", 0
+        piece = Piece(self._held, self._tokens, self._logprobs)
+        self._held, self._tokens, self._logprobs = "", 0, ()
         return piece
 
     def _may_stop(self) -> bool:
         return any(self._held.endswith(stop[:size]) for stop in self._stops for size in range(1, len(stop)))
+
+
+def tell_logprob(value: float) -> float:
+    """Return a log probability as it can be told: a number, and never above 0, whatever rounding made of it."""
+    return min(value, 0.0) if value > LOWEST else LOWEST
 
 
 class ByteDecoder:

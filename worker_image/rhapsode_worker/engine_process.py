@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
 import sys
-from collections import deque
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +15,18 @@ from typing import NamedTuple
 import msgspec
 
 from rhapsode_contract import frames, names
-from rhapsode_contract.wording import clean
 from rhapsode_worker.counting_kills import oom_kills
-from rhapsode_worker.engines import LoadPlan
+from rhapsode_worker.engines import CLOSE_S, LoadPlan
+from rhapsode_worker.guarding import Guard
+from rhapsode_worker.output_lines import LastLines, Line, LineCutter
 
 KEPT_LINES = 50
 """Lines of the engine's output that are kept to explain its end."""
+CLOSE_HURRIED_S = 3.0
+"""How long an engine may take to close when nobody wants to wait."""
+_LAST_WORDS_S = 1.0
+"""How long the output of an engine that is gone may stay open: a process of its own may hold it."""
+_LOOK_S = 0.01
 _READ_BYTES = 256 * 1024
 _frames = msgspec.json.Decoder(frames.WorkerFrame)
 
@@ -39,17 +46,24 @@ class Ending(NamedTuple):
 
 
 class EngineProcess:
-    """A child that loads one engine. It ends when we do, since its control socket closes."""
+    """A child that loads one engine. Its guard ends it if we are killed."""
 
     def __init__(
-        self, plan: LoadPlan, on_frame: Callable[[frames.WorkerFrame], None], memory_events: Path | None = None
+        self,
+        plan: LoadPlan,
+        on_frame: Callable[[frames.WorkerFrame], None],
+        on_lines: Callable[[list[Line]], None],
+        memory_events: Path | None = None,
     ) -> None:
         self._plan = plan
         self._memory_events = memory_events
         self._on_frame = on_frame
+        self._on_lines = on_lines
         self._process: asyncio.subprocess.Process | None = None
+        self._guard: Guard | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._lines = LastLines(KEPT_LINES)
+        self._loaded = self._stopping = self._ended = False
         self.bad_lines = 0
 
     @property
@@ -73,31 +87,39 @@ class EngineProcess:
                 env=environ,
             )
         reader, self._writer = await asyncio.open_connection(sock=ours)
-        self._writer.write(msgspec.json.encode(self._plan) + b"\n")
         try:
+            self._guard = await Guard.over(self._process.pid)
+            self._writer.write(msgspec.json.encode(self._plan) + b"\n")
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._listen(reader))
-                tasks.create_task(self._keep_output())
-            status = await self._process.wait()
+                output = tasks.create_task(self._keep_output())
+                await self._listen(reader)
+                await wait_gone(self._process, lambda: CLOSE_S)
+                status = await self._end()
+                await asyncio.wait({output}, timeout=_LAST_WORDS_S)
+                output.cancel()
         finally:
             await self._end()
         out_of_memory = status == -signal.SIGKILL and _rose(killed, oom_kills(self._memory_events))
         how = describe_status(status) + (", out of memory" if out_of_memory else "")
-        return Ending(how, status, list(self._lines), out_of_memory)
+        return Ending(how, status, self._lines.texts(), out_of_memory)
 
     def send(self, frame: frames.RelayFrame) -> None:
         """Tell the engine something, if it still listens."""
-        if self._writer is not None and not self._writer.is_closing():
+        if self._writer is not None and not self._stopping and not self._writer.is_closing():
             self._writer.write(frames.encode_frame(frame))
 
-    def stop(self) -> None:
-        """Let the engine end: it does when its control socket closes."""
-        if self._writer is not None:
-            self._writer.close()
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Let an engine that is loaded close, within bounds; end one that is not."""
+        if self._writer is not None and self._loaded and not self._stopping and not self._writer.is_closing():
+            assert self._process is not None
+            self._stopping = True
+            self._writer.write_eof()
+            await wait_gone(self._process, lambda: CLOSE_HURRIED_S if hurry.is_set() else CLOSE_S)
+        self.kill()
 
     def kill(self) -> None:
-        """End the engine now."""
-        if self._process is not None and self._process.returncode is None:
+        """End the engine now, with the processes of its group."""
+        if self._process is not None and not self._ended:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -109,6 +131,7 @@ class EngineProcess:
                 cut = data.rfind(b"\n") + 1
                 rest = data[cut:]
                 for frame in self._decode(data[:cut]):
+                    self._loaded |= isinstance(frame, frames.State) and frame.phase == "ready"
                     self._on_frame(frame)
 
     def _decode(self, block: bytes) -> list[frames.WorkerFrame]:
@@ -126,25 +149,38 @@ class EngineProcess:
         return found
 
     async def _keep_output(self) -> None:
-        """Keep the last lines that the engine printed; a progress bar's carriage returns end lines too."""
+        """Keep the last lines that the engine printed, and pass on what it prints."""
         assert self._process is not None
         assert self._process.stdout is not None
-        rest = b""
-        while data := await self._process.stdout.read(_READ_BYTES):
-            *lines, rest = (rest + data).replace(b"\r", b"\n").split(b"\n")
-            self._keep(lines)
-            rest = rest[-4096:]
-        self._keep([rest])
+        cutter = LineCutter()
+        try:
+            while data := await self._process.stdout.read(_READ_BYTES):
+                self._keep(cutter.push(data))
+        finally:
+            self._keep(cutter.end())
 
-    def _keep(self, lines: list[bytes]) -> None:
-        self._lines.extend(text for line in lines if (text := clean(line.decode(errors="replace")).strip()))
+    def _keep(self, lines: list[Line]) -> None:
+        self._lines.keep(lines)
+        self._on_lines(lines)
 
-    async def _end(self) -> None:
+    async def _end(self) -> int:
+        """End what is left of it; return its status."""
+        assert self._process is not None
         if self._writer is not None:
             self._writer.close()
         self.kill()
-        if self._process is not None:
-            await self._process.wait()
+        if self._guard is not None:
+            await self._guard.dismiss()
+        await wait_gone(self._process)
+        self._ended = True  # from here on its number may be another's
+        return self._process.returncode or 0
+
+
+async def wait_gone(process: asyncio.subprocess.Process, limit_s: Callable[[], float] = lambda: math.inf) -> None:
+    """Wait for its end. asyncio's own wait is also for its output, which a process of its own may keep open."""
+    began = time.monotonic()
+    while process.returncode is None and time.monotonic() - began < limit_s():
+        await asyncio.sleep(_LOOK_S)
 
 
 def _rose(before: int | None, after: int | None) -> bool:

@@ -7,8 +7,16 @@ from pathlib import Path
 
 import msgspec
 
+from rhapsode_contract.conditions import REASONS
 from rhapsode_contract.names import MAX_TERMINATION_BYTES
 from rhapsode_worker.engine_process import Ending
+from rhapsode_worker.engines.tensorrt_llm_failures import find_cause
+
+
+def names_its_cause(ending: Ending) -> bool:
+    """Return whether an engine's last lines say why it ended, and loading again, for minutes, would not help."""
+    known = find_cause("\n".join(ending.lines))
+    return known is not None and REASONS[known.reason].stalls
 
 
 def explain_endings(ending: Ending, times: int) -> tuple[str, str, str]:
@@ -16,6 +24,8 @@ def explain_endings(ending: Ending, times: int) -> tuple[str, str, str]:
     why = f"the engine ended {times} time{'' if times == 1 else 's'} in a row, by {ending.how}"
     if ending.out_of_memory:
         return "ContainerOOM", why, "Raise the worker container's memory limit, or lower maxSequences."
+    if known := find_cause("\n".join(ending.lines)):  # said by a process below, which the engine only saw dying
+        return known.reason, f"{why}: {known.why}", known.remedy
     return "EngineCrash", f"{why}: {ending.last_line}", "Look at the engine's last lines in this log."
 
 

@@ -19,7 +19,7 @@ def text_in(frame: frames.Token) -> str:
 
 def join_tokens(last: frames.Token, frame: frames.Token) -> bool:
     """Add a frame's tokens to the frame before it, if both are plain and adjacent; return whether it was done."""
-    if last.count != 1 or frame.count != 1 or last.i + tokens_in(last) != frame.i:
+    if last.count != 1 or frame.count != 1 or last.lp or frame.lp or last.i + tokens_in(last) != frame.i:
         return False
     text, more = last.ts or last.t, frame.ts or frame.t
     if (not last.ts and TOKEN_SEPARATOR in text) or (not frame.ts and TOKEN_SEPARATOR in more):

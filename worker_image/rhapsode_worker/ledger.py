@@ -6,6 +6,8 @@ The relay may be killed at any moment. The next one gets the jobs from here, and
 import copy
 from dataclasses import dataclass, field
 
+import msgspec
+
 from rhapsode_contract import frames
 from rhapsode_worker.joining import join_tokens, text_in, tokens_in
 
@@ -46,6 +48,12 @@ class Ledger:
     def running(self) -> list[str]:
         """Return the ids of the jobs that are not over."""
         return [entry.job_id for entry in self._entries.values() if entry.outcome is None]
+
+    def stats(self, blocks: frames.Stats) -> frames.Stats:
+        """Return how busy the engine is; what its KV cache holds was told by itself."""
+        return frames.Stats(
+            active=len(self.running()), tokens_total=self.tokens, kv_used=blocks.kv_used, kv_total=blocks.kv_total
+        )
 
     def correlation_of(self, job_id: str | None) -> str:
         entry = self._entries.get(job_id or "")
@@ -105,12 +113,12 @@ class Ledger:
 def _state_of(entry: Entry, room: int) -> tuple[frames.JobState, int]:
     """Return a job's state with as much of its text as `room` takes, and the room it took."""
     state = frames.JobState(job_id=entry.job_id, meta=entry.meta)
-    used = 256 + len(str(entry.meta))
+    used = 256 + len(msgspec.json.encode(entry.meta))
     parts: list[str] = []
     for frame in entry.texts:
         text = text_in(frame)
         size = 6 * len(text.encode())
-        if used + size > room:
+        if frame.lp or used + size > room:  # a state has no place for probabilities: such tokens come as frames
             break
         used += size
         parts.append(text)

@@ -12,6 +12,8 @@ from rhapsode_contract import frames
 from rhapsode_worker.joining import join_tokens
 
 MAX_WAITING_NARRATIONS = 1000
+_LATEST = (frames.Vram, frames.Stats)
+"""Of these only the latest matters to a relay that did not read."""
 
 
 class Outbox:
@@ -34,8 +36,8 @@ class Outbox:
         else:
             if isinstance(frame, frames.Narration) and not self._admit(frame):
                 return
-            if isinstance(frame, frames.Vram):  # only the latest matters to a relay that did not read
-                self._frames = [waiting for waiting in self._frames if not isinstance(waiting, frames.Vram)]
+            if isinstance(frame, _LATEST):
+                self._frames = [waiting for waiting in self._frames if type(waiting) is not type(frame)]
             self._last_token.pop(getattr(frame, "job_id", None) or "", None)
             self._frames.append(frame)
         if not self._scheduled and not self._paused:

@@ -9,16 +9,13 @@ import logging
 import os
 import sys
 import time
-from pathlib import Path
 
 from rhapsode_contract import frames, names
 from rhapsode_contract.catalogue import narrate
 from rhapsode_contract.conditions import FAILURES
-from rhapsode_contract.lifelines import listen_for_stop
-from rhapsode_contract.manifests import load_manifest
+from rhapsode_contract.lifelines import hold_signals, listen_for_stop
+from rhapsode_contract.manifests import load_given_manifest
 from rhapsode_contract.records import log_to_stdout
-from rhapsode_contract.validating import ManifestError
-from rhapsode_worker.engines import find_engine
 from rhapsode_worker.errors import LoadError
 from rhapsode_worker.giving_up import write_termination
 from rhapsode_worker.linking import RelayLink
@@ -36,11 +33,11 @@ FLUSH_S = 1.0
 def main() -> int:
     """Fetch the model; return the process's exit status."""
     try:
-        manifest = load_manifest(Path(os.environ[names.ENV_MANIFEST]))
-        settings = WorkerSettings.load(manifest, os.environ)
-    except (KeyError, ManifestError, ValueError) as exc:
+        settings = WorkerSettings.load(load_given_manifest(os.environ), os.environ)
+    except ValueError as exc:
         sys.stderr.write(f"rhapsode-model: {exc}\n")
         return names.EXIT_CANNOT_WORK
+    hold_signals()
     return asyncio.run(_run(settings))
 
 
@@ -76,7 +73,6 @@ class Prefetch:
         engine = self._settings.engine.name or "OpenVINO"
         self._voice.begin_load({})
         try:
-            find_engine(engine)  # nothing is fetched for an engine that is not here
             await prepare_model(self._settings, engine, self._voice)
         except LoadError as exc:
             return self._give_up(exc)

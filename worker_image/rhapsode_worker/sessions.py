@@ -12,7 +12,7 @@ from rhapsode_contract import frames
 from rhapsode_contract.catalogue import narrate
 from rhapsode_contract.frames import TOKEN_SEPARATOR
 from rhapsode_worker.composing import Piece
-from rhapsode_worker.engines import Engine, Finished, Prefilled
+from rhapsode_worker.engines import Engine, Finished, Measured, Prefilled
 from rhapsode_worker.errors import WorkerError
 
 TOKENS_EVERY = 20
@@ -39,6 +39,7 @@ class Session:
         self._told_tokens = 0
         self._told_at = self._began
         self._prompt_tokens = 0
+        self._measured = Measured()
         self._aborted = False
 
     def abort(self) -> None:
@@ -58,6 +59,8 @@ class Session:
                         self._prefilled(step)
                     elif isinstance(step, Finished):
                         self._finished(step)
+                    elif isinstance(step, Measured):
+                        self._measured = step
                     else:
                         self._speak(step if isinstance(step, list) else [step])
                     await self._wait_drained()
@@ -99,6 +102,9 @@ class Session:
                 ms=decode_ms,
                 rate=self._rate(now),
                 reason=step.reason,
+                queue_ms=self._measured.queue_ms,
+                engine_first_ms=self._measured.first_token_ms,
+                cached=self._measured.cached_tokens,
             )
         self._send(
             frames.Finish(
@@ -133,12 +139,12 @@ class Session:
 
 
 def _token_frames(job_id: str, i: int, pieces: list[Piece]) -> list[frames.Token]:
-    """Return the frames of some texts: one for all if each is one token, else one each."""
-    plain = all(piece.tokens == 1 and TOKEN_SEPARATOR not in piece.text for piece in pieces)
+    """Return the frames of some texts: one for all if each is one token and no more, else one each."""
+    plain = all(piece.tokens == 1 and not piece.logprobs and TOKEN_SEPARATOR not in piece.text for piece in pieces)
     if plain and len(pieces) > 1:
         return [frames.Token(job_id=job_id, i=i, ts=TOKEN_SEPARATOR.join(piece.text for piece in pieces))]
     told = []
     for piece in pieces:
-        told.append(frames.Token(job_id=job_id, i=i, t=piece.text, count=piece.tokens))
+        told.append(frames.Token(job_id=job_id, i=i, t=piece.text, count=piece.tokens, lp=piece.logprobs))
         i += piece.tokens
     return told

@@ -28,6 +28,8 @@ class WorkerSettings:
     """Where the reason is written when the worker gives up."""
     memory_events: Path | None = None
     """Where the kernel counts the processes that it killed for their memory."""
+    gpus: int = 1
+    """GPUs of this worker, for an engine that uses any."""
     drain_s: float = 60.0
     """How long running requests may take after SIGTERM."""
     relay_grace_s: float = 30.0
@@ -52,5 +54,6 @@ class WorkerSettings:
             offline=environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"),
             termination_log=Path(told) if (told := environ.get(names.ENV_TERMINATION_LOG)) else None,
             memory_events=memory_events(),
+            gpus=spec.gpus or 1,
             drain_s=spec.relay.drain_seconds,
         )

@@ -13,17 +13,17 @@ from rhapsode_contract import frames, names
 from rhapsode_contract.catalogue import narrate
 from rhapsode_worker.copying import open_to_engine
 from rhapsode_worker.engine_process import Ending, EngineProcess
-from rhapsode_worker.engines import ENGINES, LoadPlan, find_engine
+from rhapsode_worker.engines import LoadPlan, find_engine, is_installed
 from rhapsode_worker.errors import LoadError
-from rhapsode_worker.giving_up import explain_endings, write_termination
-from rhapsode_worker.history import remember_times, usual_times
+from rhapsode_worker.giving_up import explain_endings, names_its_cause, write_termination
+from rhapsode_worker.history import load_key, remember_times, usual_times
 from rhapsode_worker.ledger import Ledger
 from rhapsode_worker.linking import RelayLink
 from rhapsode_worker.preparing import prepare_model
 from rhapsode_worker.settings import WorkerSettings
 from rhapsode_worker.voice import Voice
 from rhapsode_worker.watching_devices import DeviceWatch
-from rhapsode_worker.watching_weights import watch_weights
+from rhapsode_worker.watching_loads import LoadWatch
 
 TICK_S = 0.5
 FLUSH_S = 1.0
@@ -48,6 +48,7 @@ class Supervisor:
         self._caps = frames.Caps(
             slots=settings.engine.max_sequences, context_tokens=settings.engine.max_context_tokens
         )
+        self._blocks = frames.Stats()
         self._ready_at: float | None = None
         self._devices = DeviceWatch(self._voice)
         self._becoming: asyncio.Task[None] | None = None
@@ -95,7 +96,8 @@ class Supervisor:
             stable = self._ready_at is not None and time.monotonic() - self._ready_at > self.settings.stable_s
             ended_in_a_row = 1 if stable else ended_in_a_row + 1
             self._end_requests(ending)
-            if ended_in_a_row > self.settings.max_restarts:
+            hopeless = self._ready_at is None and names_its_cause(ending)
+            if hopeless or ended_in_a_row > self.settings.max_restarts:
                 self._give_up(*explain_endings(ending, ended_in_a_row))
                 return
             await self._pause(ending, ended_in_a_row)
@@ -103,7 +105,8 @@ class Supervisor:
     async def _look_around(self) -> None:
         await self._devices.begin()
         if not self._engine_name:
-            self._engine_name = "TensorRTLLM" if self._devices.vram.gpus and "TensorRTLLM" in ENGINES else "OpenVINO"
+            found = self._devices.vram.gpus and is_installed("TensorRTLLM")
+            self._engine_name = "TensorRTLLM" if found else "OpenVINO"
 
     async def _prepare(self) -> str:
         self._voice.begin_load(usual_times(self.settings.cache, self._load_key()))
@@ -123,15 +126,18 @@ class Supervisor:
             max_context_tokens=engine_spec.max_context_tokens,
             options=engine_spec.options,
             attempt=attempt,
+            gpus=self.settings.gpus,
         )
         self._ready_at = None
         self._devices.begin_load()
-        self._engine = EngineProcess(plan, self._hear, self.settings.memory_events)
-        watch = asyncio.create_task(watch_weights(self._engine, path, self.settings.model, self._voice))
+        seen = LoadWatch(plan, self._voice, self._devices)
+        await seen.begin()
+        self._engine = EngineProcess(plan, self._hear, seen.hear, self.settings.memory_events)
+        watch = asyncio.create_task(seen.follow(self._engine))
         try:
             return await self._engine.run()
         finally:
-            self._engine = None
+            self._engine, self._blocks = None, frames.Stats()
             watch.cancel()
             if self._becoming is not None:
                 self._becoming.cancel()
@@ -179,7 +185,7 @@ class Supervisor:
         for job_id in self._ledger.running():
             self._fail(job_id, "server_shutdown", "the worker is shutting down")
         if self._engine is not None:
-            self._engine.stop()
+            await self._engine.stop(hurry)
 
     def _begin_drain(self, limit_s: float | None = None) -> None:
         if not self._draining:
@@ -195,7 +201,10 @@ class Supervisor:
             self._voice.tell(frame, self._ledger.correlation_of(frame.job_id))
         elif isinstance(frame, frames.State):
             self._hear_state(frame)
-        elif not isinstance(frame, frames.Stats) and self._ledger.note(frame, time.monotonic()):
+        elif isinstance(frame, frames.Stats):
+            self._blocks = frame
+            self._link.send(self._ledger.stats(frame))
+        elif self._ledger.note(frame, time.monotonic()):
             self._link.send(frame)
 
     def _hear_state(self, frame: frames.State) -> None:
@@ -245,7 +254,7 @@ class Supervisor:
             case frames.Drain():
                 self._begin_drain()
             case frames.Ping():
-                self._link.send(frames.Stats(active=len(self._ledger.running()), tokens_total=self._ledger.tokens))
+                self._link.send(self._ledger.stats(self._blocks))
 
     def _generate(self, command: frames.Generate) -> None:
         if self._engine is not None and self._voice.phase == "ready":
@@ -285,5 +294,4 @@ class Supervisor:
                 self._engine.send(frames.Cancel(job_id=job_id, reason="no relay"))
 
     def _load_key(self) -> str:
-        spec = self.settings.engine
-        return f"{self._engine_name} {self.settings.source.place} {spec.max_sequences}×{spec.max_context_tokens}"
+        return load_key(self._engine_name, self.settings.source, self.settings.engine)

@@ -77,7 +77,11 @@ class Voice:
 
     def break_silence(self) -> None:
         """Say that it still goes on, if nothing has been said for a while."""
-        if self.phase == "loading" and (narration := self._track.still(time.monotonic())):
+        now = time.monotonic()
+        if self.phase == "loading" and (narration := self._track.still(now)):
+            if load := self._track.standing(now):
+                self._load = load
+                self._send(load)
             log_narration(self._logger, narration)
             self._remember(narration)
             self._send(narration)

@@ -1,4 +1,5 @@
-"""See how much of a model file another process has read, from the kernel's account of its memory map.
+"""See how large a model is on disk, and how much of it another process has read, from the kernel's account of its
+memory map.
 
 An engine without a progress callback still maps its weights; `/proc/PID/smaps` says how many bytes of the
 mapping are in its memory. Where there is no `/proc`, nothing is said.
@@ -34,3 +35,14 @@ def read_resident_bytes(pid: int, path: Path) -> int | None:
 def weights_file(path: Path) -> Path:
     """Return the file that holds the weights of a model."""
     return path / "openvino_model.bin" if path.is_dir() else path
+
+
+def checkpoint_bytes(path: Path) -> int | None:
+    """Return how much a checkpoint's weights weigh on disk; None if that cannot be seen."""
+    for kind in ("*.safetensors", "*.bin", "*.pth"):
+        try:
+            if size := sum(file.stat().st_size for file in path.glob(kind)):
+                return size
+        except OSError:
+            return None
+    return None

@@ -1,10 +1,11 @@
 """The engine port: what the worker needs from whatever runs the model. Nothing more.
 
-An engine lives in a process of its own, so it may block, crash or take minutes to import. Each has one file
-here, the only one that imports it, and all pass `tests/worker/test_engine_contract.py`.
+An engine lives in a process of its own, so it may block, crash or take minutes to import. Each has
+modules of its own here, the only ones that import its package, and all pass `tests/worker/test_engine_contract.py`.
 """
 
 import importlib
+import importlib.util
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -15,12 +16,17 @@ from rhapsode_contract import frames
 from rhapsode_worker.composing import Piece
 from rhapsode_worker.errors import LoadError
 
+CLOSE_S = 10.0
+"""How long an engine may take to close."""
 Narrate = Callable[..., None]
 """`narrate(action, progress=None, **fields)`: tell a built-in action of the catalogue."""
 
 
 class LoadPlan(Struct, kw_only=True):
-    """What an engine is told to load. `attempt` counts its processes, from 1; a path is "" if it needs none."""
+    """What an engine is told to load. `attempt` counts its processes, from 1; a path is "" if it needs none.
+
+    `gpus` are there for an engine that uses any.
+    """
 
     engine: str
     model: str
@@ -29,12 +35,21 @@ class LoadPlan(Struct, kw_only=True):
     max_context_tokens: int = 2048
     options: dict[str, Any] = {}
     attempt: int = 1
+    gpus: int = 1
 
 
 class Prefilled(NamedTuple):
     """The engine took the request; its prompt has so many tokens, of which some were in the cache (None: unknown)."""
 
     prompt_tokens: int
+    cached_tokens: int | None = None
+
+
+class Measured(NamedTuple):
+    """What the engine itself measured of a request, told before its end. What it does not tell is None."""
+
+    queue_ms: float | None = None
+    first_token_ms: float | None = None
     cached_tokens: int | None = None
 
 
@@ -47,13 +62,15 @@ class Finished(NamedTuple):
 
 @dataclass
 class EngineStats:
-    """How busy the engine is, in requests."""
+    """How busy the engine is, in requests, and in blocks of its KV cache where it tells them."""
 
     active: int = 0
     queued: int = 0
+    kv_used: int | None = None
+    kv_total: int | None = None
 
 
-Step = Prefilled | Piece | list[Piece] | Finished
+Step = Prefilled | Piece | list[Piece] | Measured | Finished
 
 
 class Engine(Protocol):
@@ -63,7 +80,7 @@ class Engine(Protocol):
         """Load the model and say what the engine can do. Raises LoadError."""
 
     def generate(self, request: frames.Generate) -> AsyncGenerator[Step, None]:
-        """Run one request: `Prefilled`, then texts, then `Finished`. Raises RequestError.
+        """Run one request: `Prefilled`, then texts, perhaps `Measured`, then `Finished`. Raises RequestError.
 
         More than `max_sequences` at once wait inside. Ends with `Finished("cancelled", …)` after `abort`.
         """
@@ -74,36 +91,54 @@ class Engine(Protocol):
     def stats(self) -> EngineStats: ...
 
     async def close(self) -> None:
-        """Give everything back. Running requests end as cancelled."""
+        """Give everything back within `CLOSE_S`, also after a failed load. Running requests end as cancelled."""
+
+
+class Home(NamedTuple):
+    """Where an engine lives: our module and class, and the package that it needs, if any."""
+
+    module: str
+    kind: str
+    package: str = ""
 
 
 ENGINES = {
-    "OpenVINO": ("rhapsode_worker.engines.openvino", "OpenVINOEngine"),
-    "Simulator": ("rhapsode_worker.engines.simulator", "SimulatorEngine"),
+    "OpenVINO": Home("rhapsode_worker.engines.openvino", "OpenVINOEngine", "openvino_genai"),
+    "Simulator": Home("rhapsode_worker.engines.simulator", "SimulatorEngine"),
+    "TensorRTLLM": Home("rhapsode_worker.engines.tensorrt_llm", "TensorRTLLMEngine", "tensorrt_llm"),
 }
 
 
-def find_engine(name: str) -> tuple[str, str]:
-    """Return the module and the class of an engine, without importing it. Raises LoadError."""
-    if name not in ENGINES:
+def is_installed(name: str) -> bool:
+    """Return whether an engine can be started here. Nothing is imported: that may take minutes."""
+    home = ENGINES.get(name)
+    return home is not None and (not home.package or importlib.util.find_spec(home.package) is not None)
+
+
+def find_engine(name: str) -> Home:
+    """Return where an engine lives, without importing it. Raises LoadError."""
+    if not is_installed(name):
+        home = ENGINES.get(name)
         raise LoadError(
             "EngineNotInstalled",
-            f"engine {name} is not part of this version",
-            f"Set spec.engine.name to one of {', '.join(ENGINES)}.",
+            f"engine {name} needs {home.package}, which is not installed here"
+            if home
+            else f"engine {name} is not part of this version",
+            f"Set spec.engine.name to one of {', '.join(filter(is_installed, ENGINES))}.",
         )
     return ENGINES[name]
 
 
 def make_engine(name: str) -> Engine:
     """Return an engine that has loaded nothing yet. Importing it may take long. Raises LoadError."""
-    module, kind = find_engine(name)
+    module, kind, _ = find_engine(name)
     try:
         engine: Engine = getattr(importlib.import_module(module), kind)()
     except ImportError as exc:
         raise LoadError(
             "EngineNotInstalled",
-            f"{exc.name or module} cannot be imported",
-            f"Install it: pip install 'rhapsode[{name.lower()}]'.",
+            f"{name} cannot be imported: {(str(exc).splitlines() or [module])[0][:300]}",
+            f"Install what it needs: pip install 'rhapsode[{name.lower()}]'.",
         ) from exc
     return engine
 

@@ -13,14 +13,15 @@ import traceback
 from collections import deque
 from typing import Any
 
-import msgspec
 import openvino_genai as genai
 
 from rhapsode_contract import frames
-from rhapsode_worker.composing import Composer, IdDecoder
+from rhapsode_contract.guides import guide_of
+from rhapsode_worker.composing import Composer, IdDecoder, tell_logprob
 from rhapsode_worker.engines import Finished, Prefilled, Step
-from rhapsode_worker.engines.openvino_schemas import constrain, last_words
+from rhapsode_worker.engines.openvino_guides import constrain, last_words
 from rhapsode_worker.errors import RequestError
+from rhapsode_worker.templating import Conversation, conversation_of
 
 _TURNS = 4
 """Turns of the event loop from a step in a queue to its frame in the pipe."""
@@ -125,12 +126,11 @@ class Stepper:
         prompt_tokens = ids.shape[1]
         room = self._context_tokens - prompt_tokens
         if room < 1 or prompt_tokens < 1:
-            why = (
-                "is empty" if prompt_tokens < 1 else f"is {prompt_tokens} tokens, the context {self._context_tokens}"
-            )
-            code = "empty_prompt" if prompt_tokens < 1 else "context_length_exceeded"
             param = "prompt" if ticket.request.messages is None else "messages"
-            raise RequestError(code, f"the prompt {why}", "Change it.", param=param)
+            if prompt_tokens < 1:
+                raise RequestError("empty_prompt", "the prompt is empty", "Write something.", param=param)
+            why = f"the prompt is {prompt_tokens} tokens, the context {self._context_tokens}"
+            raise RequestError("context_length_exceeded", why, "Shorten it.", param=param)
         config = _generation_config(self._pipeline.get_config(), ticket.request, room)
         ticket.handle = self._pipeline.add_request(ticket.number, ids, config)
         ticket.decoder = IdDecoder(self._tokenizer.decode)
@@ -142,8 +142,7 @@ class Stepper:
         try:
             if request.messages is None:
                 return self._tokenizer.encode(request.prompt or "").input_ids
-            messages = msgspec.to_builtins(request.messages)
-            prompt = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+            prompt = render(self._tokenizer, conversation_of(request))
             return self._tokenizer.encode(prompt, add_special_tokens=False).input_ids
         except RuntimeError as exc:
             remedy = "Use 'prompt', or roles that the model's chat template knows."
@@ -158,8 +157,8 @@ class Stepper:
         """Take a request's new tokens, and its end."""
         while not ticket.over and ticket.handle.can_read():
             for output in ticket.handle.read().values():
-                for token_id in output.generated_ids:
-                    self._hear(ticket, token_id)
+                for token_id, logprob in zip(output.generated_ids, output.generated_log_probs, strict=True):
+                    self._hear(ticket, token_id, logprob)
         if ticket.over:
             return
         status = ticket.handle.get_status()
@@ -169,7 +168,7 @@ class Stepper:
         elif status == genai.GenerationStatus.FINISHED:
             self._finish(ticket, "length")
 
-    def _hear(self, ticket: Ticket, token_id: int) -> None:
+    def _hear(self, ticket: Ticket, token_id: int, logprob: float) -> None:
         if ticket.over:
             return
         if token_id in self._ends:
@@ -177,7 +176,8 @@ class Stepper:
             return
         assert ticket.decoder is not None
         ticket.tokens += 1
-        if piece := ticket.composer.push(ticket.decoder.push(token_id)):
+        told = (tell_logprob(logprob),) if ticket.request.logprobs else ()
+        if piece := ticket.composer.push(ticket.decoder.push(token_id), 1, told):
             self._ready.append((ticket, piece))
         if ticket.composer.stopped:
             self._finish(ticket, "stop")
@@ -226,6 +226,13 @@ class Stepper:
             self._passed_on.set()
 
 
+def render(tokenizer: Any, conversation: Conversation) -> str:
+    """Return a conversation as the prompt that the model's chat template makes of it."""
+    messages, tools = conversation
+    prompt: str = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tools=tools)
+    return prompt
+
+
 def _generation_config(config: Any, request: frames.Generate, room: int) -> Any:
     """Return the model's own settings with what the request asks for."""
     config.max_new_tokens = min(request.max_tokens, room)
@@ -241,8 +248,11 @@ def _generation_config(config: Any, request: frames.Generate, room: int) -> Any:
             config.top_k = request.top_k
         if request.seed is not None:
             config.rng_seed = request.seed
-    if request.json_schema is not None:
-        constrain(config, request.json_schema)
+    config.presence_penalty = request.presence_penalty or 0.0
+    config.frequency_penalty = request.frequency_penalty or 0.0
+    config.logprobs = int(request.logprobs)
+    if guide := guide_of(request):
+        constrain(config, guide)
     return config
 
 

@@ -5,6 +5,7 @@ The text is a function of seed, prompt and max_tokens alone, so that any reader 
 
 import hashlib
 import random
+import zlib
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -34,11 +35,17 @@ def simulated_text(seed: int, prompt: str, max_tokens: int) -> str:
     return "".join(next(words) for _ in range(max_tokens))
 
 
+def made_up_logprob(token: str) -> float:
+    """Return what is told as a token's log probability: made up of its text, as there is no model to ask."""
+    return -(zlib.crc32(token.encode()) % 640) / 128
+
+
 def prompt_of(request: frames.Generate) -> str:
-    """Return a request's prompt; messages are one line each."""
+    """Return a request's prompt; tools and messages are one line each."""
     if request.messages is None:
         return request.prompt or ""
-    return "\n".join(f"{message.role}: {message.content}" for message in request.messages)
+    tools = [f"tool: {msgspec.json.encode(tool.function).decode()}" for tool in request.tools]
+    return "\n".join([*tools, *(f"{message.role}: {message.content}" for message in request.messages)])
 
 
 class Stage(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +91,7 @@ class Script(Struct, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     faults: list[Fault] = []
     split_utf8: bool = msgspec.field(name="splitUtf8", default=False)
     prefix_cache: bool = msgspec.field(name="prefixCache", default=False)
+    tools: bool = False
 
     def faults_at(self, stage: str, attempt: int) -> list[Fault]:
         """Return what goes wrong at a stage of the given attempt to load."""

@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Iterator
 from rhapsode_contract import frames
 from rhapsode_worker.composing import ByteDecoder, Composer, Piece
 from rhapsode_worker.engines import EngineStats, Finished, LoadPlan, Narrate, Prefilled, Step
-from rhapsode_worker.engines.simulating import Fault, Script, prompt_of, read_script, words_of
+from rhapsode_worker.engines.simulating import Fault, Script, made_up_logprob, prompt_of, read_script, words_of
+from rhapsode_worker.engines.simulating_tools import say_in_turn
 from rhapsode_worker.errors import LoadError, RequestError, WorkerError
 
 _BATCH = 64
@@ -39,7 +40,12 @@ class SimulatorEngine:
             for fault in self._script.faults_at(stage.stage, plan.attempt):
                 await self._suffer(fault, asyncio.Event(), LoadError)
             await self._pass(stage.stage, stage.seconds * self._slowness, narrate)
-        return frames.Caps(slots=plan.max_sequences, context_tokens=plan.max_context_tokens)
+        return frames.Caps(
+            slots=plan.max_sequences,
+            context_tokens=plan.max_context_tokens,
+            tools=self._script.tools,
+            logprobs=True,
+        )
 
     async def generate(self, request: frames.Generate) -> AsyncGenerator[Step, None]:
         prompt = prompt_of(request)
@@ -49,7 +55,7 @@ class SimulatorEngine:
                 "context_length_exceeded",
                 f"the prompt is {prompt_tokens} tokens, the context {self._plan.max_context_tokens}",
                 "Shorten it.",
-                param="prompt",
+                param="prompt" if request.messages is None else "messages",
             )
         aborted = self._aborted.setdefault(request.job_id, asyncio.Event())
         try:
@@ -99,11 +105,12 @@ class SimulatorEngine:
         """Yield the text at the scripted rate, or in batches as fast as the loop takes them."""
         seed = self._script.seed if request.seed is None else request.seed
         composer = Composer(request.stop)
-        words = self._texts(words_of(seed, prompt))
+        said = say_in_turn(request, seed, prompt) if self._script.tools else words_of(seed, prompt)
+        words = self._texts(said)
         rate = self._script.tokens_per_second
-        started, done = time.monotonic(), 0
+        started, done, ended = time.monotonic(), 0, False
         faulty = any(fault.after_tokens is not None for fault in self._script.faults)
-        while done < request.max_tokens and not composer.stopped and not aborted.is_set():
+        while done < request.max_tokens and not (ended or composer.stopped or aborted.is_set()):
             if faulty:
                 for fault in self._script.faults_after(done, self._plan.attempt):
                     await self._suffer(fault, aborted, RequestError)
@@ -116,13 +123,13 @@ class SimulatorEngine:
                 batch = 1 if faulty else min(_BATCH, request.max_tokens - done)
             if aborted.is_set():
                 break
-            pieces, taken = _compose(composer, words, batch)
+            pieces, taken, ended = _compose(composer, words, batch, request.logprobs)
             done += taken
             if pieces:
                 yield pieces
         if not composer.stopped and (rest := composer.flush()):
             yield rest
-        reason: frames.StopReason = "stop" if composer.stopped else "length"
+        reason: frames.StopReason = "stop" if ended or composer.stopped else "length"
         yield Finished("cancelled" if aborted.is_set() else reason, done)
 
     def _texts(self, words: Iterator[str]) -> Iterator[str]:
@@ -180,14 +187,17 @@ class SimulatorEngine:
                 os._exit(fault.code)
 
 
-def _compose(composer: Composer, words: Iterator[str], batch: int) -> tuple[list[Piece], int]:
+def _compose(composer: Composer, words: Iterator[str], batch: int, probable: bool) -> tuple[list[Piece], int, bool]:
+    """Return what may be said of the next words, how many were taken, and whether there are no more."""
     pieces: list[Piece] = []
     taken = 0
     while taken < batch and not composer.stopped:
+        if (word := next(words, None)) is None:
+            return pieces, taken, True
         taken += 1
-        if piece := composer.push(next(words)):
+        if piece := composer.push(word, 1, (made_up_logprob(word),) if probable else ()):
             pieces.append(piece)
-    return pieces, taken
+    return pieces, taken, False
 
 
 async def _sleep_until(due: float | None, aborted: asyncio.Event) -> None:

@@ -1,55 +1,51 @@
-"""JSON schemas for OpenVINO: applied, and checked before the pipeline sees them. Called by `openvino`.
+"""Guides for OpenVINO: applied, and tried before the pipeline sees them. Called by `openvino` and its steps.
 
-A schema that the grammar compiler refuses makes the pipeline's `step()` throw while other requests are scheduled,
-and after that it throws for ever. So each schema is first compiled by the same compiler in a pipeline of its own,
-around a model that costs nothing: its logits are a constant.
+A guide that the compiler refuses makes the pipeline's `step()` throw while other requests are scheduled, and after
+that it throws for ever. So each is first kept to by the same library around a model that costs nothing, since its
+logits are a constant: this module, run as a process by `guide_checks`.
 """
 
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import openvino as ov
 import openvino_genai as genai
 from openvino import opset13 as ops
 
-from rhapsode_worker.errors import RequestError
+from rhapsode_contract.guides import Guide
+from rhapsode_worker.engines.guide_compiling import Compile, serve
 
+TRIAL_TOKENS = 256
+"""Tokens that a guide is kept to for a trial: some compile at once and take longer with every token."""
 _INPUTS = {"input_ids": np.int64, "attention_mask": np.int64, "position_ids": np.int64, "beam_idx": np.int32}
 
 
-class SchemaChecker:
-    """Compiles schemas for one tokenizer."""
+def open_compiler(path: str) -> Compile:
+    """Return a compiler for the vocabulary of the model at `path`."""
+    tokenizer = genai.Tokenizer(path)
+    with tempfile.TemporaryDirectory(prefix="rhapsode-") as folder:
+        model = _constant_model(len(tokenizer.get_vocab()))
+        ov.save_model(model, Path(folder) / "openvino_model.xml")
+        pipeline = genai.LLMPipeline(folder, tokenizer, "CPU", ATTENTION_BACKEND="SDPA")
 
-    def __init__(self, tokenizer: Any) -> None:
-        with tempfile.TemporaryDirectory(prefix="rhapsode-") as folder:
-            model = _constant_model(len(tokenizer.get_vocab()))
-            ov.save_model(model, Path(folder) / "openvino_model.xml")
-            self._pipeline = genai.LLMPipeline(folder, tokenizer, "CPU", ATTENTION_BACKEND="SDPA")
-        self._lock = threading.Lock()
-
-    def check(self, schema: dict[str, Any]) -> None:
-        """Raises RequestError for a schema that cannot be used."""
+    def compile_guide(guide: Guide) -> str:
         config = genai.GenerationConfig()
-        config.max_new_tokens = 1
-        constrain(config, schema)
-        with self._lock:
-            try:
-                self._pipeline.generate(ov.Tensor(np.array([[0]], dtype=np.int64)), config)
-            except RuntimeError as exc:
-                why = f"the JSON schema cannot be used: {last_words(exc)}"
-                raise RequestError(
-                    "invalid_json_schema", why, "Correct or simplify it.", param="json_schema"
-                ) from exc
+        config.max_new_tokens = TRIAL_TOKENS
+        constrain(config, guide)
+        try:
+            pipeline.generate(ov.Tensor(np.array([[0]], dtype=np.int64)), config)
+        except (RuntimeError, MemoryError) as exc:
+            return last_words(exc)
+        return ""
+
+    return compile_guide
 
 
-def constrain(config: Any, schema: dict[str, Any]) -> None:
-    """Make a generation config say what a JSON schema allows, and nothing else."""
-    text = msgspec.json.encode(schema).decode()
-    config.structured_output_config = genai.StructuredOutputConfig(json_schema=text)
+def constrain(config: Any, guide: Guide) -> None:
+    """Make a generation config say what a guide allows, and nothing else."""
+    config.structured_output_config = genai.StructuredOutputConfig(**{guide.kind: guide.text})
 
 
 def last_words(exc: Exception) -> str:
@@ -80,3 +76,7 @@ def _input(name: str, kind: Any) -> Any:
 def _times_zero(node: Any) -> Any:
     flat = ops.reshape(ops.convert(node, np.float32), np.array([-1], np.int64), special_zero=False)
     return ops.reduce_sum(ops.multiply(flat, np.float32(0)), np.array([0], np.int64), keep_dims=False)
+
+
+if __name__ == "__main__":
+    serve(open_compiler)
