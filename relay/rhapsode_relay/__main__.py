@@ -9,29 +9,37 @@ import os
 import resource
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import uvloop
 from prometheus_client import CollectorRegistry
 
 from rhapsode_contract import names
-from rhapsode_contract.lifelines import listen_for_stop
-from rhapsode_contract.manifests import load_manifest
+from rhapsode_contract.catalogue import narrate
+from rhapsode_contract.lifelines import hold_signals, listen_for_stop
+from rhapsode_contract.manifests import load_given_manifest
+from rhapsode_contract.names import is_loopback
 from rhapsode_contract.records import log_to_stdout
-from rhapsode_contract.validating import ManifestError
 from rhapsode_relay.admin import create_admin
 from rhapsode_relay.app import create_app
 from rhapsode_relay.conducting import Conductor
 from rhapsode_relay.draining import drain
 from rhapsode_relay.finding import JobFinder
 from rhapsode_relay.hearing import Hearing
+from rhapsode_relay.hosting import Server, bind, make_server
 from rhapsode_relay.keys import KeyFolder
 from rhapsode_relay.listening import Room, listen
 from rhapsode_relay.metrics import RelayCollector
 from rhapsode_relay.neighbours import meet_neighbours
 from rhapsode_relay.reading import Readers
-from rhapsode_relay.serving import Server, bind, make_server
 from rhapsode_relay.settings import RelaySettings
+from rhapsode_relay.tickets import renew_in
+from rhapsode_relay.timing_out import Timekeeper
+
+if TYPE_CHECKING:
+    from rhapsode_relay.turns.contracts import Contract
+    from rhapsode_relay.turns.routes import RoutedTurns
 
 TICK_S = 0.1
 """How often time is looked at: each job once in ten ticks, readers once in three."""
@@ -40,26 +48,38 @@ TICK_S = 0.1
 def main() -> int:
     """Run a relay until it is told to stop; return the process's exit status."""
     try:
-        manifest = load_manifest(Path(os.environ[names.ENV_MANIFEST]))
-        settings = RelaySettings.load(manifest, os.environ)
-    except KeyError as exc:
-        return _complain(f"{exc.args[0]} is not set: it names the InferenceWorker manifest")
-    except (ManifestError, ValueError) as exc:
+        settings = RelaySettings.load(load_given_manifest(os.environ), os.environ)
+        contracts = _read_contracts(settings)
+    except ValueError as exc:
         return _complain(str(exc))
     _raise_file_limit()
     logger = log_to_stdout("relay", settings.worker_id)
+    hold_signals()
     try:
-        uvloop.run(_run(settings, logger))
+        uvloop.run(_run(settings, contracts, logger))
     except OSError as exc:
         return _complain(str(exc))
     return 0
 
 
-async def _run(settings: RelaySettings, logger: logging.Logger) -> None:
+def _read_contracts(settings: RelaySettings) -> dict[str, "Contract"]:
+    """Return the contracts of turns. What compiles them is imported where there are some. Raises ValueError."""
+    if not settings.outcomes:
+        return {}
+    from rhapsode_relay.turns.contracts import check_contracts, compile_contracts
+
+    if problems := check_contracts(settings.outcomes):
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ValueError(problems[0] + more)
+    return compile_contracts(settings.outcomes)
+
+
+async def _run(settings: RelaySettings, contracts: dict[str, "Contract"], logger: logging.Logger) -> None:
     house = Conductor(settings, _new_epoch(), logger)
     readers = Readers(settings.heartbeat_s, settings.stall_s, settings.max_readers)
     readers.on_left = house.readers_left
     house.on_job = readers.introduce
+    house.on_look = Timekeeper(house, settings.patience).look
     hearing = Hearing(house)
     room = Room(hearing, readers)
     registry = CollectorRegistry()
@@ -68,11 +88,15 @@ async def _run(settings: RelaySettings, logger: logging.Logger) -> None:
     client_socket, admin_socket = bind(settings.host, settings.port), bind(settings.host, settings.admin_port)
     listener = await listen(settings.socket, room)
     keys = KeyFolder(settings.keys) if settings.keys is not None else None
-    neighbours = meet_neighbours(settings, house, logger)
-    app = create_app(house, readers, JobFinder(house, hearing, loop.time()), keys, neighbours)
-    client = make_server(app, settings.max_connections)
+    neighbours = meet_neighbours(settings, house, logger, _renewing(keys))
+    turns = _make_turns(settings, house, contracts)
+    finder = JobFinder(house, hearing, loop.time())
+    app = create_app(house, readers, finder, keys, neighbours, turns)
+    client = make_server(app, settings.max_connections, house.counts.refuse)
     admin = make_server(create_admin(house, room, registry), settings.max_connections)
     house.log(house.worker.say("relay_start", port=client_socket.getsockname()[1], worker=settings.worker_id))
+    if keys is None and not is_loopback(settings.host):
+        house.log(narrate("relay_open", {"host": settings.host, "port": client_socket.getsockname()[1]}))
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)  # tokens make no cycles; looking for them costs a tenth of the throughput
     stopping, hurry = listen_for_stop(loop, os.environ)
@@ -83,10 +107,25 @@ async def _run(settings: RelaySettings, logger: logging.Logger) -> None:
         await stopping.wait()
         await drain(house, readers, hurry, neighbours.handed_over if neighbours is not None else lambda: 0)
         ticker.cancel()
+        if turns is not None:
+            await turns.close()
         if neighbours is not None:
             await neighbours.close()
         await _close(listener, room, client, admin)
     settings.socket.unlink(missing_ok=True)
+
+
+def _renewing(keys: KeyFolder | None) -> Callable[[bytes], bytes]:
+    """Return what makes the ticket of a query a good one again, where there are tickets."""
+    return lambda query: query if keys is None else renew_in(query, keys, time.time())
+
+
+def _make_turns(settings: RelaySettings, house: Conductor, contracts: dict[str, "Contract"]) -> "RoutedTurns | None":
+    if not contracts:
+        return None
+    from rhapsode_relay.turns.routes import RoutedTurns
+
+    return RoutedTurns(house, contracts, settings.turn_limit, settings.secrets)
 
 
 async def _tick(house: Conductor, readers: Readers, room: Room) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from quart import Quart, Response, request
+from quart import Quart, Response
 
 from rhapsode_contract import frames, names
-from rhapsode_relay.answering import bare_app, decode_body, json_answer
+from rhapsode_relay.answering import bare_app, decode_body, json_answer, read_body
 from rhapsode_relay.conducting import Conductor
 from rhapsode_relay.errors import ApiError, BadRequest
 from rhapsode_relay.listening import NOTES_PER_S, Room
+from rhapsode_relay.origins import refuse_foreign
 from rhapsode_relay.terms import Budget
 from rhapsode_relay.worker_routes import worker_routes
 
@@ -29,6 +30,7 @@ _notes = msgspec.json.Decoder(frames.Note)
 def create_admin(house: Conductor, room: Room, registry: CollectorRegistry) -> Quart:
     """Return the application of the admin port."""
     app = bare_app("rhapsode-admin", house.counts)
+    refuse_foreign(app, house.settings.host)
     app.register_blueprint(worker_routes(house, room.readers))
     _add_probes(app, house)
     _add_drains(app, house)
@@ -40,9 +42,7 @@ def create_admin(house: Conductor, room: Room, registry: CollectorRegistry) -> Q
 
     @app.post("/v1/narration")
     async def narrate() -> Response:
-        body = await request.get_data(as_text=False)
-        assert isinstance(body, bytes)
-        desk.take(body)
+        desk.take(await read_body())
         return Response(b"", 204)
 
     return app

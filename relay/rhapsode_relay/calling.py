@@ -7,7 +7,8 @@ to be sent twice, and a hand-over must not be.
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +29,7 @@ _OF_ONE_HOP = {
 }  # fmt: skip
 """Headers that concern one connection only, and the date, which each server says itself."""
 _OURS = {names.HOP_HEADER.lower().encode(), b"content-length"}
+_QUERY = re.compile(r"\?\S*")
 _QUERY_SAFE = "!\"$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
@@ -85,9 +87,15 @@ class Answer:
 class Caller:
     """Makes the calls of one relay."""
 
-    def __init__(self, worker_id: str, silence_s: float) -> None:
-        """`silence_s`: a stream that says nothing for so long, not even heartbeats, is taken for lost."""
+    def __init__(
+        self, worker_id: str, silence_s: float, renew: Callable[[bytes], bytes] = lambda query: query
+    ) -> None:
+        """`silence_s`: a stream that says nothing for so long, not even heartbeats, is taken for lost.
+
+        `renew` makes the ticket in a query a good one, which may have expired since its client came in.
+        """
         self._hop = (names.HOP_HEADER, worker_id)
+        self._renew = renew
         self._silence_s = silence_s
         self._aiohttp: Any = None
         self._session: Any = None
@@ -106,10 +114,11 @@ class Caller:
             async with asyncio.timeout(call.within_s):
                 response = await session.request(
                     call.method,
-                    _url(address, call),
+                    _url(address, call.path, self._renew(call.query)),
                     headers=self._headers(call),
                     data=call.body,
                     allow_redirects=False,
+                    **_patience(aiohttp, call),
                 )
         except failures as exc:
             raise Unreachable(_words(exc)) from exc
@@ -132,21 +141,28 @@ class Caller:
                 raise Unreachable("this relay is ending")
             if self._session is None:
                 self._aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
-                self._session = _session(self._aiohttp, self._silence_s)
+                self._session = plain_session(self._aiohttp, self._silence_s)
         return self._aiohttp, self._session
 
 
-def _session(aiohttp: Any, silence_s: float) -> Any:
+def plain_session(aiohttp: Any, silence_s: float | None) -> Any:
     """Return a client that adds nothing of its own: no cookies, no redirects, no encodings, no proxy."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=silence_s, total=None),
+        timeout=aiohttp.ClientTimeout(sock_connect=silence_s and CONNECT_S, sock_read=silence_s, total=None),
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         auto_decompress=False,
         max_line_size=MAX_HEAD_BYTES,
         max_field_size=MAX_HEAD_BYTES,
     )
+
+
+def _patience(aiohttp: Any, call: Call) -> dict[str, Any]:
+    """Return what a call needs whose answer may take longer than a stream is silent."""
+    if call.within_s <= HEAD_S:
+        return {}
+    return {"timeout": aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=call.within_s, total=None)}
 
 
 def passed_on(headers: Headers) -> Headers:
@@ -156,13 +172,14 @@ def passed_on(headers: Headers) -> Headers:
     return [(name, value) for name, value in headers if name.lower() not in left]
 
 
-def _url(address: Address, call: Call) -> Any:
+def _url(address: Address, path: str, query: bytes) -> Any:
     yarl: Any = importlib.import_module("yarl")
-    query = quote(call.query, safe=_QUERY_SAFE)
+    asked = quote(query, safe=_QUERY_SAFE)
     return yarl.URL.build(
-        scheme="http", host=address.host, port=address.port, path=call.path, query_string=query, encoded=True
+        scheme="http", host=address.host, port=address.port, path=path, query_string=asked, encoded=True
     )
 
 
 def _words(exc: Exception) -> str:
-    return str(exc) or ("no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__)
+    """Return what went wrong, for a log: without the query of a URL, which may hold a ticket."""
+    return _QUERY.sub("", str(exc)) or ("no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__)

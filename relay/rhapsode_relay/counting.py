@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from rhapsode_relay.jobs import Job
+from rhapsode_relay.phases import StreamPhase
 
 FIRST_TOKEN_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
 """Bounds of the times to the first token; a client of a cold start waits for minutes."""
+
+STREAM_TOKENS = (1, 8, 32, 64, 128, 256, 512, 1024, 4096, 16384)
+STREAM_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 
 
 @dataclass
@@ -42,6 +46,8 @@ class Counts:
     """Requests refused, by error code."""
     jobs_ended: dict[str, int] = field(default_factory=dict)
     """Jobs that ended, by status."""
+    timed_out: dict[str, int] = field(default_factory=dict)
+    """Jobs that took too long, by error code."""
     tokens: int = 0
     """Tokens of ended jobs."""
     narrations: int = 0
@@ -54,6 +60,24 @@ class Counts:
     """Requests passed on to other replicas, by kind and by what came of it."""
     handed_over: dict[str, int] = field(default_factory=dict)
     """New requests that another replica took, by why we did not."""
+    streams: dict[str, int] = field(default_factory=dict)
+    """Streams, by how far they got: see `phases`."""
+    stream_tokens: Spread = field(default_factory=lambda: Spread(STREAM_TOKENS))
+    stream_s: Spread = field(default_factory=lambda: Spread(STREAM_S))
+    """Tokens and seconds of streams that ended, one way or another."""
+    turns_invalid: int = 0
+    sink_calls: dict[tuple[str, str], int] = field(default_factory=dict)
+    """What became of writes, by sink and status."""
+
+    def stream(self, phase: StreamPhase, tokens: int, seconds: float) -> None:
+        """Count a stream that got this far."""
+        self.streams[phase] = self.streams.get(phase, 0) + 1
+        if phase in ("complete", "error"):
+            self.stream_tokens.add(tokens)
+            self.stream_s.add(seconds)
+
+    def wrote(self, sink: str, status: str) -> None:
+        self.sink_calls[sink, status] = self.sink_calls.get((sink, status), 0) + 1
 
     def ended(self, job: Job) -> None:
         self.jobs_ended[job.status] = self.jobs_ended.get(job.status, 0) + 1
@@ -69,6 +93,9 @@ class Counts:
 
     def refuse(self, code: str) -> None:
         self.refused[code] = self.refused.get(code, 0) + 1
+
+    def time_out(self, code: str) -> None:
+        self.timed_out[code] = self.timed_out.get(code, 0) + 1
 
     def opened(self, how: str) -> None:
         self.replays[how] = self.replays.get(how, 0) + 1

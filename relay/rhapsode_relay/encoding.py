@@ -5,15 +5,13 @@ a handful of C calls and no loop in Python. The parts of an event that do not de
 tables; the rest is one `bytes.join`. `docs/performance.md` has the figures.
 """
 
-import msgspec
-
 from rhapsode_contract.events import StreamEvent
 from rhapsode_contract.frames import TOKEN_SEPARATOR
+from rhapsode_relay.quoting import quote
 
 _SEPARATOR = TOKEN_SEPARATOR.encode()
 _TABLE_STEP = 4096
 _TABLE_LIMIT = 131_072
-_encode = msgspec.json.Encoder().encode
 
 _after_id: list[bytes] = []
 """For each seq: what follows `id: <job>-<epoch>-` of a token event, up to and including `"i":`."""
@@ -50,7 +48,7 @@ class StreamEncoder:
 
     def __init__(self, stream: str, epoch: str, correlation_id: str = "") -> None:
         self._head = f"id: {stream}-{epoch}-".encode()
-        self._tail = b'","job_id":%s,"correlation_id":%s}\n\n' % (_encode(stream), _encode(correlation_id))
+        self._tail = b'","job_id":%s,"correlation_id":%s}\n\n' % (quote(stream), quote(correlation_id))
         self._between = self._tail + self._head
         self._one = b"%b%%d%b%%d%b%%d%b%%b%b" % (
             _template(self._head),
@@ -63,18 +61,21 @@ class StreamEncoder:
     def event(self, event: StreamEvent) -> bytes:
         """Return any event as SSE; its `seq` is its id's."""
         name = event.__struct_config__.tag
-        return b"%b%d\nevent: %b\ndata: %b\n\n" % (self._head, event.seq, str(name).encode(), _encode(event))
+        return b"%b%d\nevent: %b\ndata: %b\n\n" % (self._head, event.seq, str(name).encode(), quote(event))
 
-    def token(self, text: str, seq: int, i: int, count: int = 1) -> bytes:
+    def token(self, text: str, seq: int, i: int, count: int = 1, logprobs: tuple[float, ...] = ()) -> bytes:
         """Return the event of one text, which stands for `count` tokens from `i` on."""
-        event = self._one % (seq, seq, i, _encode(text)[1:-1])
-        if count == 1:
+        event = self._one % (seq, seq, i, quote(text)[1:-1])
+        if count == 1 and not logprobs:
             return event
-        return b'%b","count":%d,%b' % (event.removesuffix(self._tail), count, self._tail[2:])
+        more = b',"count":%d' % count if count != 1 else b""
+        if logprobs:
+            more += b',"logprobs":%b' % quote(logprobs)
+        return b'%b"%b,%b' % (event.removesuffix(self._tail), more, self._tail[2:])
 
     def tokens(self, texts: str, n: int, seq: int, i: int) -> bytes:
         """Return `n` token events, of the last `n` of the separated `texts`, numbered from `seq` and `i`."""
-        pieces = _encode(texts)[1:-1].split(_SEPARATOR)
+        pieces = quote(texts)[1:-1].split(_SEPARATOR)
         if len(pieces) > n:
             pieces = pieces[-n:]
         last = max(seq, i) + n

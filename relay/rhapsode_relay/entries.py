@@ -4,6 +4,8 @@ from rhapsode_contract.frames import TOKEN_SEPARATOR
 
 PART_COST = 64
 """What a Python string costs beside its characters, in bytes."""
+PROBABILITY_COST = 256
+"""What a probability costs, and a run of its own with it."""
 
 
 class Event:
@@ -25,7 +27,7 @@ class Event:
 class Run:
     """Consecutive tokens. Each part is one or more separated texts; a `literal` run is one text of `count` tokens."""
 
-    __slots__ = ("count", "i", "literal", "n", "parts", "seq", "size")
+    __slots__ = ("count", "i", "literal", "logprobs", "n", "parts", "seq", "size")
 
     def __init__(self, seq: int, i: int) -> None:
         self.seq = seq
@@ -35,9 +37,18 @@ class Run:
         self.size = 0
         self.count = 1
         self.literal = False
+        self.logprobs: tuple[float, ...] = ()
 
     def text(self) -> str:
         return self.parts[0] if self.literal else "".join(self.parts).replace(TOKEN_SEPARATOR, "")
 
     def cost(self) -> int:
-        return self.size + PART_COST * len(self.parts)
+        return self.size + PART_COST * len(self.parts) + PROBABILITY_COST * len(self.logprobs)
+
+
+def count_texts(texts: str) -> int:
+    """Return how many separated texts there are; 0 if one of them is empty."""
+    separator = TOKEN_SEPARATOR
+    if texts[0] == separator or texts[-1] == separator or separator * 2 in texts:
+        return 0
+    return texts.count(separator) + 1

@@ -5,6 +5,7 @@
   - Unauthorized     401  no key, or a wrong one
   - NotFound         404  no such job, model or path
   - Misdirected      421  another replica sent this here, but it is not ours
+  - RateLimited      429  the clients of this key have taken what they may
   - Unavailable      503  not now; `retry_after_s` says when
 """
 
@@ -22,7 +23,7 @@ class ApiError(Exception):
         *,
         param: str | None = None,
         retryable: bool = False,
-        retry_after_s: int | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -41,6 +42,11 @@ class BadRequest(ApiError):
 
     def __init__(self, message: str, *, code: str = "invalid_request", param: str | None = None) -> None:
         super().__init__(400, code, message, param=param)
+
+
+def unsupported(param: str, why: str) -> BadRequest:
+    """Return the refusal of a wish that this worker cannot fulfil."""
+    return BadRequest(f"{param}: {why}", code="unsupported", param=param)
 
 
 class Unauthorized(ApiError):
@@ -65,6 +71,13 @@ class Misdirected(ApiError):
         super().__init__(421, "misdirected", message)
 
 
+class RateLimited(ApiError):
+    """The clients of this key have taken what they may for now."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(429, "rate_limited", message, retryable=True, retry_after_s=retry_after_s)
+
+
 class Unavailable(ApiError):
     """Not now. The same request may succeed in `retry_after_s` seconds."""
 
@@ -76,4 +89,8 @@ def error_type(status: int) -> str:
     """Return OpenAI's `type` for an HTTP status."""
     if status == 404:
         return "not_found_error"
+    if status == 429:
+        return "rate_limit_error"
+    if status == 500:
+        return "server_error"
     return "invalid_request_error" if status < 500 else "service_unavailable_error"

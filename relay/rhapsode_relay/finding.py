@@ -24,8 +24,8 @@ class JobFinder:
     async def find(self, job_id: str, last_event_id: str | None = None) -> Job:
         """Return the job. Raises NotFound, or ApiError 410 if the cursor shows that it was lost in a restart."""
         now = asyncio.get_running_loop().time
-        while not (job := self._house.jobs.get(job_id)):
-            if self._hearing.met_worker or now() >= self._until:
+        while (job := self._house.jobs.get(job_id)) is None or job.hidden:
+            if job is not None or self._hearing.met_worker or now() >= self._until:
                 raise self._missing(job_id, last_event_id)
             await asyncio.sleep(_LOOK_AGAIN_S)
         return job

@@ -44,8 +44,12 @@ class Forwarder:
 
     async def forward(self, owner: str, kind: str, job_id: str) -> Response:
         """Answer with what the owner answers. Raises ApiError if it cannot be asked."""
+        return self._passages.begin(await self.reach(owner, kind, job_id, this_request()), kind)
+
+    async def reach(self, owner: str, kind: str, job_id: str, call: Call) -> Answer:
+        """Return the owner's answer. Raises ApiError if it cannot be asked."""
         try:
-            answer = await self._ask(owner)
+            answer = await self._ask(owner, call)
         except (Unreachable, OSError) as exc:
             self._passages.counts.forward(kind, "unreachable")
             why = str(exc) or "no answer in time"
@@ -55,20 +59,20 @@ class Forwarder:
         if answer is None:
             self._passages.counts.forward(kind, "gone")
             raise _gone(owner, job_id)
-        return self._passages.begin(answer, kind)
+        return answer
 
-    async def _ask(self, owner: str) -> Answer | None:
+    async def _ask(self, owner: str, call: Call) -> Answer | None:
         address = await self._peers.find(owner)
         if address is None:
             return None
-        answer = await self._caller.open(address, _this_request())
+        answer = await self._caller.open(address, call)
         if answer.status == 421:
             answer.close()
             raise Unreachable(f"another replica answers at {address}")
         return answer
 
 
-def _this_request() -> Call:
+def this_request() -> Call:
     """Return the request as it came. Its path is safe: it holds nothing but a job id that was looked at."""
     scope = request.scope
     return Call(

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -20,7 +21,7 @@ from rhapsode_contract.catalogue import narrate
 from rhapsode_relay.answering import correlation_id
 from rhapsode_relay.calling import Answer, Broken, Call, Caller, Headers, Unreachable
 from rhapsode_relay.errors import Unavailable
-from rhapsode_relay.forwarding import Log
+from rhapsode_relay.forwarding import Log, this_request
 from rhapsode_relay.passing import Passages
 from rhapsode_relay.peers import Address, Peers
 
@@ -63,6 +64,15 @@ def choose(found: Iterable[tuple[Address, events.Worker]], queue_limit: int) -> 
 def _has_room(state: events.Worker, queue_limit: int) -> bool:
     free = state.caps is not None and state.running < state.caps.slots
     return state.queued < queue_limit or (free and not state.queued)
+
+
+class Offer(NamedTuple):
+    """A request as another replica is to get it, and how long that one may take to begin its answer."""
+
+    body: bytes
+    within_s: float = TAKE_S
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """What is said beside what the client said."""
 
 
 class Scout:
@@ -143,7 +153,10 @@ class Exchange:
 
     @contextlib.asynccontextmanager
     async def turn(self, key: str) -> AsyncIterator[None]:
-        """Let those who show the same Idempotency-Key find their replica one after the other. Raises Unavailable."""
+        """Let those who show the same Idempotency-Key find their replica one after the other. Raises Unavailable.
+
+        Whose turn it is counts as handed over: this relay does not end before it has its answer.
+        """
         turn = self._turns.setdefault(key, asyncio.Lock()) if key else asyncio.Lock()
         try:
             async with asyncio.timeout(TURN_S):
@@ -152,18 +165,19 @@ class Exchange:
             message = "a request with this Idempotency-Key is still looking for a replica; ask again"
             raise Unavailable(message, code="owner_unreachable", retry_after_s=1) from exc
         try:
-            yield
+            with self._passages.offering():
+                yield
         finally:
             turn.release()
 
-    async def repeat(self, key: str, body: bytes) -> Response | None:
+    async def repeat(self, key: str, offer: Offer) -> Response | None:
         """Ask whoever took the request of this Idempotency-Key before; None if that is nobody who answers."""
-        if (taker := self._takers.get(key)) and (answer := await self._offer(taker, body)):
+        if (taker := self._takers.get(key)) and (answer := await self._offer(taker, offer)):
             return self._passages.begin(answer, "handover")
         self._takers.pop(key, None)
         return None
 
-    async def hand_over(self, why: str, key: str, body: bytes) -> Response | None:
+    async def hand_over(self, why: str, key: str, offer: Offer) -> Response | None:
         """Answer with what another replica answers; None if none takes it."""
         await self._scout.look(list(request.scope["headers"]))
         for _ in range(ATTEMPTS):
@@ -171,7 +185,7 @@ class Exchange:
             if one is None:
                 break
             self._remember(key, one)  # before it answers: a client that does not wait for that may ask again
-            if answer := await self._offer(one, body):
+            if answer := await self._offer(one, offer):
                 self._passages.counts.hand_over(why)
                 self._log(narrate("handed_over", {"peer": one.worker_id, "why": why}), correlation_id())
                 return self._passages.begin(answer, "handover")
@@ -179,9 +193,9 @@ class Exchange:
             self._scout.refused_by(one)
         return None
 
-    async def _offer(self, taker: Candidate, body: bytes) -> Answer | None:
+    async def _offer(self, taker: Candidate, offer: Offer) -> Answer | None:
         try:
-            answer = await self._caller.open(taker.address, _this_request(body))
+            answer = await self._caller.open(taker.address, _offered(offer))
         except Unreachable:
             self._passages.counts.forward("handover", "unreachable")
             return None
@@ -198,18 +212,12 @@ class Exchange:
                 del self._takers[next(iter(self._takers))]
 
 
-def _this_request(body: bytes) -> Call:
+def _offered(offer: Offer) -> Call:
     """Return the request as it came, with the correlation id that we chose if the client chose none."""
-    headers = [(name, value) for name, value in request.scope["headers"] if name.lower() != b"x-correlation-id"]
-    headers.append((b"x-correlation-id", correlation_id().encode()))
-    return Call(
-        method="POST",
-        path=request.scope["path"],
-        query=request.scope["query_string"],
-        headers=headers,
-        body=body,
-        within_s=TAKE_S,
-    )
+    came = this_request()
+    headers = [(name, value) for name, value in came.headers if name.lower() != b"x-correlation-id"]
+    headers += [(b"x-correlation-id", correlation_id().encode()), *offer.headers]
+    return replace(came, headers=headers, body=offer.body, within_s=offer.within_s)
 
 
 def hop_of() -> str:

@@ -105,20 +105,26 @@ class Hearing:
             terms = msgspec.convert(state.meta, JobTerms)
         except msgspec.ValidationError:
             return None
+        if terms.part == "intents":
+            return None
         house = self._house
         job = Job(state.job_id, house.epoch, terms, seq=_RESTORED_SEQ + state.tokens, text=state.text)
         job.tokens = state.tokens
         job.status = "running"
+        job.on_phase = house.phases.tell
         house.jobs.add(job)
         house.log(job.say("restored", tokens=state.tokens), job)
-        house.watch_abandoned(job)
+        house.watch_abandoned(job, restored=True)
         house.on_job(job)
+        if terms.part:
+            house.fail_aloud(job, "job_lost", "the relay restarted during this turn; nothing was written")
         return job
 
     # Jobs
 
     def _stop(self, job: Job, wrong: str) -> None:
-        self._house.fail(job, "engine_error", f"the worker sent {wrong}", retryable=True)
+        code, message, retryable = job.blame(wrong)
+        self._house.fail(job, code, message, retryable=retryable)
         self._house.send(frames.Cancel(job_id=job.id, reason=wrong))
 
     def _prefill(self, frame: frames.Prefill) -> None:
@@ -134,8 +140,9 @@ class Hearing:
             elif not job.over:
                 seconds = time.monotonic() - (job.started_at or job.accepted_at)
                 job.finish(frame)
-                self._house.counts.ended(job)
-        self._release(frame.job_id, seconds)
+                self._house.count_end(job)
+        if job is None or not job.keeps_slot:
+            self._release(frame.job_id, seconds)
 
     def _error(self, frame: frames.Error) -> None:
         if job := self._house.jobs.get(frame.job_id):
@@ -153,6 +160,7 @@ class Hearing:
         if not frame.phase == house.worker.phase == "draining":  # we said so when we asked it to
             house.worker.enter(frame.phase, frame.reason, frame.message, frame.caps)
         if frame.phase == "ready":
+            house.turn_away()
             house.line.open(house.worker.caps.slots)
             house.pump()
             return

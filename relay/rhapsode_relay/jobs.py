@@ -6,6 +6,7 @@ After the terminal event nothing can be added: late frames of the worker are ign
 
 import hashlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rhapsode_contract import events, frames
@@ -13,7 +14,9 @@ from rhapsode_contract.catalogue import narrate
 from rhapsode_contract.records import timestamp
 from rhapsode_contract.wording import clean
 from rhapsode_relay.encoding import StreamEncoder
+from rhapsode_relay.entries import count_texts
 from rhapsode_relay.journal import ALWAYS, DATA, METRICS, NARRATION, Journal
+from rhapsode_relay.phases import StreamPhase
 from rhapsode_relay.terms import Budget, JobTerms
 
 _RANK = {"debug": 0, "info": 1, "warn": 2, "error": 3}
@@ -25,9 +28,19 @@ MAX_TEXT_CHARS = 4 * 1024 * 1024
 class Job:
     """One request. `status` moves queued → running → completed, cancelled or failed, and never back."""
 
+    hidden = False
+    """Whether no client may ever see it: the second generation of a turn."""
+    keeps_slot = False
+    """Whether the engine is done, but its slot is to be somebody's who goes on for this job."""
+    may_cancel = True
+    is_valid: bool | None = None
+    text_limit = MAX_TEXT_CHARS
+
     def __init__(self, job_id: str, epoch: str, terms: JobTerms, *, seq: int = 0, text: str = "") -> None:
         self.id = job_id
         self.terms = terms
+        self.more_bytes = terms.note_bytes()
+        """Memory that it takes beside its journal."""
         self.status: events.JobStatus = "queued"
         self.command: frames.Generate | None = None
         self.journal = Journal(StreamEncoder(job_id, epoch, terms.correlation_id), seq=seq, text=text)
@@ -43,6 +56,7 @@ class Job:
         self.first_token_at: float | None = None
         self.ended_at: float | None = None
         self.said: list[events.Narrated] = []
+        self.on_phase: Callable[[Job, StreamPhase], None] = lambda *_: None
         self._metrics_at = 0.0
         self._metrics_tokens = 0
         self._budget = Budget(terms.max_rate, self.accepted_at)
@@ -95,9 +109,11 @@ class Job:
         if frame.i > self.tokens:
             return f"tokens {frame.i} on, but {self.tokens} is next"
         if frame.ts:
-            n = _count_texts(frame.ts)
+            n = count_texts(frame.ts)
             if n:
                 journal.add_tokens(frame.ts, n, frame.i)
+        elif frame.lp:
+            n = journal.add_probable(frame.t, frame.i, frame.count, frame.lp)
         else:
             n = frame.count if frame.t else 0
             if n > 0:
@@ -105,14 +121,17 @@ class Job:
         self.tokens += n
         if self.first_token_at is None:
             self.first_token_at = time.monotonic()
+            self.on_phase(self, "token_streaming")
         journal.ring()
-        if n < 1 or self.tokens > self.terms.max_tokens or journal.text_chars > MAX_TEXT_CHARS:
-            return (
-                "an empty token"
-                if n < 1
-                else f"more than {self.terms.max_tokens} tokens or {MAX_TEXT_CHARS} characters"
-            )
+        if n < 1:
+            return "a token without a text, or not a probability for each"
+        if self.tokens > self.terms.max_tokens or journal.text_chars > self.text_limit:
+            return f"more than {self.terms.max_tokens} tokens or {self.text_limit} characters"
         return None
+
+    def blame(self, wrong: str) -> tuple[str, str, bool]:
+        """Return the error of a job whose worker sent something wrong: code, message, whether to try again."""
+        return "engine_error", f"the worker sent {wrong}", True
 
     def wants(self, narration: frames.Narration) -> bool:
         """Whether the readers asked for narration of this level."""
@@ -180,11 +199,15 @@ class Job:
         if self.over:
             return
         self.measure(final=True)
+        self._close(self._prove(frame))
+
+    def _prove(self, frame: frames.Finish) -> events.End:
+        """Complete the job; return the event that says so, with the length and the digest of the text."""
         text = self.journal.text()
         now = time.monotonic()
         prompt = frame.prompt_tokens or self.prompt_tokens
         self.status, self.stop_reason = "completed", frame.stop_reason
-        end = events.End(
+        return events.End(
             **self._ids(),
             tokens_out=frame.tokens_out,
             decode_time_ms=round(frame.decode_time_ms, 3),
@@ -203,17 +226,8 @@ class Job:
             text_len=len(text),
             text_sha256=hashlib.sha256(text.encode()).hexdigest(),
         )
-        self._close(end)
 
-    def fail(
-        self,
-        code: str,
-        message: str,
-        *,
-        param: str | None = None,
-        retryable: bool = False,
-        after_ms: int | None = None,
-    ) -> None:
+    def fail(self, code: str, message: str, *, param: str | None = None, retryable: bool = False) -> None:
         """End with an error event. `partial` tells whether text was streamed."""
         if self.over:
             return
@@ -227,7 +241,7 @@ class Job:
             param=param,
             partial=self.journal.text_chars > 0,
         )
-        self._close(events.Error(**self._ids(), error=self.error, retryable=retryable, retry_after_ms=after_ms))
+        self._close(events.Error(**self._ids(), error=self.error, retryable=retryable))
 
     def snapshot(self, reason: events.SnapshotReason) -> events.Snapshot:
         """Return all that a reader needs who cannot continue where it was."""
@@ -264,18 +278,14 @@ class Job:
         self.journal.add(events.Done(**self._ids()))
         self.journal.closed = True
         self.journal.ring()
+        self.on_phase(self, "error" if self.error else "complete")
 
     def _add(self, event: events.StreamEvent, channel: int = ALWAYS) -> None:
         self.journal.add(event, channel)
         self.journal.ring()
 
     def _ids(self) -> dict[str, Any]:
-        return {
-            "seq": 0,
-            "job_id": self.id,
-            "correlation_id": self.terms.correlation_id,
-            "ts": timestamp(),
-        }
+        return {"seq": 0, "job_id": self.id, "correlation_id": self.terms.correlation_id, "ts": timestamp()}
 
     def _since_accepted(self, moment: float | None) -> float | None:
         return None if moment is None else round((moment - self.accepted_at) * 1000, 3)
@@ -284,11 +294,3 @@ class Job:
         if self.first_token_at is None or self.tokens < 2 or now <= self.first_token_at:
             return None
         return round((self.tokens - 1) / (now - self.first_token_at), 2)
-
-
-def _count_texts(texts: str) -> int:
-    """Return how many separated texts there are; 0 if one of them is empty."""
-    separator = frames.TOKEN_SEPARATOR
-    if texts[0] == separator or texts[-1] == separator or separator * 2 in texts:
-        return 0
-    return texts.count(separator) + 1

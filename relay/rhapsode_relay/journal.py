@@ -117,6 +117,18 @@ class Journal:
         self.text_chars += len(texts) - n + 1
         self._grew(n, len(texts) + PART_COST)
 
+    def add_probable(self, text: str, i: int, count: int, logprobs: tuple[float, ...]) -> int:
+        """Append the text of `count` tokens and how probable each was; return how many, 0 if they do not fit."""
+        if not text or len(logprobs) != count:
+            return 0
+        self.head += 1
+        run = self._begin_run(i)
+        run.literal, run.count, run.logprobs, self._open = True, count, logprobs, None
+        run.parts, run.n, run.size = [text], 1, len(text)
+        self.text_chars += len(text)
+        self._grew(1, run.cost())
+        return count
+
     def ring(self) -> None:
         """Tell everyone who listens."""
         for listener in self.listeners:
@@ -251,7 +263,7 @@ class Journal:
         if n == 1:
             text = run.parts[-1]
             if run.literal or TOKEN_SEPARATOR not in text:
-                return self.encoder.token(text, first, run.i + passed, run.count)
+                return self.encoder.token(text, first, run.i + passed, run.count, run.logprobs)
         return self.encoder.tokens(TOKEN_SEPARATOR.join(run.parts[cursor.part :]), n, first, run.i + passed)
 
     def behind(self, cursor: Cursor) -> bool:

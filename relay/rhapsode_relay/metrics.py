@@ -6,6 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from rhapsode_relay.conducting import Conductor
+from rhapsode_relay.counting import Spread
 from rhapsode_relay.listening import Room
 from rhapsode_relay.reading import Readers
 
@@ -21,8 +22,10 @@ class RelayCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._gauges()
         yield from self._counters()
+        yield from self._streams()
         yield from self._load()
         yield from self._vram()
+        yield from self._kv_cache()
 
     def _gauges(self) -> Iterator[Metric]:
         line = self._house.line
@@ -57,6 +60,7 @@ class RelayCollector(Collector):
         )
         yield _labelled("rhapsode_requests_refused", "Requests refused, by error code.", "code", counts.refused)
         yield _labelled("rhapsode_jobs_ended", "Jobs that ended, by status.", "status", counts.jobs_ended)
+        yield _labelled("rhapsode_jobs_timed_out", "Jobs that took too long, by code.", "code", counts.timed_out)
         yield _labelled(
             "rhapsode_relay_streams_opened", "Streams opened, by how they began.", "began", counts.replays
         )
@@ -65,13 +69,30 @@ class RelayCollector(Collector):
         )
         yield self._forwarded()
 
-        first = counts.first_token
-        yield HistogramMetricFamily(
-            "rhapsode_time_to_first_token_seconds",
-            "From acceptance to the first token, of jobs that ended.",
-            buckets=list(first.buckets()),
-            sum_value=first.total,
+        text = "From acceptance to the first token, of jobs that ended."
+        yield _spread("rhapsode_time_to_first_token_seconds", text, counts.first_token)
+
+    def _streams(self) -> Iterator[Metric]:
+        counts = self._house.counts
+        reached = counts.streams.get
+        yield CounterMetricFamily("rhapsode_streams_started", "Streams of requests accepted.", reached("start", 0))
+        yield CounterMetricFamily(
+            "rhapsode_streams_completed", "Streams that came to their end.", reached("complete", 0)
         )
+        yield CounterMetricFamily(
+            "rhapsode_streams_disconnected",
+            "Times that a running stream lost its last reader.",
+            reached("client_disconnect", 0),
+        )
+        yield CounterMetricFamily(
+            "rhapsode_turn_validation_failures", "Turns whose outcome was not valid.", counts.turns_invalid
+        )
+        yield _spread("rhapsode_stream_tokens", "Tokens of streams that ended.", counts.stream_tokens)
+        yield _spread("rhapsode_stream_duration_seconds", "From acceptance to the end of streams.", counts.stream_s)
+        sinks = CounterMetricFamily("rhapsode_sink_calls", "Writes of turns, by status.", labels=["sink", "status"])
+        for labels, count in sorted(counts.sink_calls.items()):
+            sinks.add_metric(labels, count)
+        yield sinks
 
     def _load(self) -> Iterator[Metric]:
         worker = self._house.worker
@@ -99,6 +120,21 @@ class RelayCollector(Collector):
             total.add_metric([gpu.uuid], gpu.total_bytes)
         yield used
         yield total
+
+    def _kv_cache(self) -> Iterator[Metric]:
+        stats = self._house.worker.stats
+        for name, text, blocks in (
+            ("used", "Blocks of the engine's KV cache in use; absent where the engine does not tell.", stats.kv_used),
+            ("total", "Blocks of the engine's KV cache.", stats.kv_total),
+        ):
+            family = GaugeMetricFamily(f"rhapsode_kv_cache_{name}_blocks", text)
+            if blocks is not None:
+                family.add_metric([], blocks)
+            yield family
+
+
+def _spread(name: str, text: str, spread: Spread) -> Metric:
+    return HistogramMetricFamily(name, text, buckets=list(spread.buckets()), sum_value=spread.total)
 
 
 def _labelled(name: str, text: str, label: str, values: dict[str, int]) -> Metric:

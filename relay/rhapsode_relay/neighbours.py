@@ -1,17 +1,16 @@
 """All that a relay has to do with other replicas, put together. Made by `__main__`, called by `app`."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from quart import request
-
 from rhapsode_contract.frames import Narration
 from rhapsode_contract.records import log_narration
-from rhapsode_relay.calling import Call, Caller
+from rhapsode_relay.calling import Caller
 from rhapsode_relay.conducting import Conductor
 from rhapsode_relay.errors import Misdirected
-from rhapsode_relay.forwarding import Forwarder
+from rhapsode_relay.forwarding import Forwarder, this_request
 from rhapsode_relay.handing_over import Exchange, Scout, hop_of
 from rhapsode_relay.joining import Choir
 from rhapsode_relay.passing import Passages
@@ -43,12 +42,10 @@ class Neighbours:
 
     def join(self, reader: Reader) -> None:
         """Let the reader of a correlation id hear the other replicas too."""
-        scope = request.scope
-        call = Call(method="GET", path=scope["path"], query=scope["query_string"], headers=list(scope["headers"]))
-        self.choir.join(reader, call)
+        self.choir.join(reader, this_request())
 
     def handed_over(self) -> int:
-        """Return how many requests that others took are still being answered through us."""
+        """Return how many requests that others take or took are still to be answered through us."""
         return self.passages.handed_over
 
     async def close(self) -> None:
@@ -57,13 +54,15 @@ class Neighbours:
         await self.caller.close()
 
 
-def meet_neighbours(settings: RelaySettings, house: Conductor, logger: logging.Logger) -> Neighbours | None:
-    """Return the other replicas, None for a relay that is alone."""
+def meet_neighbours(
+    settings: RelaySettings, house: Conductor, logger: logging.Logger, renew: Callable[[bytes], bytes]
+) -> Neighbours | None:
+    """Return the other replicas, None for a relay that is alone; `renew` is `Caller`'s."""
     if not settings.peers:
         return None
     own = settings.worker_id
     peers = _find_peers(settings)
-    caller = Caller(own, silence_s=3 * settings.heartbeat_s + 5)
+    caller = Caller(own, 3 * settings.heartbeat_s + 5, renew)
     passages = Passages(house.counts, settings.stall_s)
 
     def log(narration: Narration, correlation_id: str) -> None:

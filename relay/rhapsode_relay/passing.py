@@ -7,13 +7,24 @@ client knows that it has to resume.
 """
 
 import asyncio
-from typing import Any
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from quart import Response, request
 
+from rhapsode_relay.answering import entrust
 from rhapsode_relay.calling import Answer, Broken
 from rhapsode_relay.counting import Counts
-from rhapsode_relay.serving import Client, client_of
+from rhapsode_relay.serving import client_of
+
+
+class Receiver(Protocol):
+    """Whoever asked: a connection of HTTP's, or a WebSocket."""
+
+    def close(self) -> None: ...
+
+    def stall(self) -> None: ...
 
 
 class Passages:
@@ -23,23 +34,33 @@ class Passages:
         self.counts = counts
         self.stall_s = stall_s
         self._open: set[Passage] = set()
+        self._offered = 0
 
     def __len__(self) -> int:
         return len(self._open)
 
     @property
     def handed_over(self) -> int:
-        """How many requests that another replica took are still being answered through us."""
-        return sum(passage.kind == "handover" for passage in self._open)
+        """How many requests another replica takes or took, whose answers go through us: a whole one begins late."""
+        return self._offered + sum(passage.kind == "handover" for passage in self._open)
+
+    @contextlib.contextmanager
+    def offering(self) -> Iterator[None]:
+        """A request is looking for another replica, or waits there for its answer to begin."""
+        self._offered += 1
+        try:
+            yield
+        finally:
+            self._offered -= 1
 
     def begin(self, answer: Answer, kind: str) -> Response:
         """Return a stand-in for the answer, which is the connection's from now on."""
-        client = client_of(request.scope)
-        client.passage = passage = Passage(self, client, answer, kind)
+        return self.hold(Passage(self, client_of(request.scope), answer, kind))
+
+    def hold(self, passage: "Passage") -> Response:
+        """Return a stand-in for an answer that is the connection's from now on."""
         self._open.add(passage)
-        response = Response(b"")
-        response.timeout = None
-        return response
+        return entrust(passage)
 
     def forget(self, passage: "Passage", result: str) -> None:
         if passage in self._open:
@@ -55,7 +76,7 @@ class Passages:
 class Passage:
     """One answer on its way."""
 
-    def __init__(self, passages: Passages, client: Client, answer: Answer, kind: str) -> None:
+    def __init__(self, passages: Passages, client: Receiver, answer: Answer, kind: str) -> None:
         self.kind = kind
         self.client = client
         self._passages = passages
@@ -74,7 +95,7 @@ class Passage:
         else:
             self._passages.forget(self, "passed" if self._answer.status < 400 else "refused")
             return
-        self.client.abort()
+        self.client.stall()
         await asyncio.Event().wait()
 
     async def _copy(self, send: Any) -> None:

@@ -78,6 +78,14 @@ class Line:
     def holds(self, job_id: str) -> bool:
         return job_id in self._holding
 
+    def pass_on(self, job_id: str, successor_id: str) -> bool:
+        """Let a job's slot be its successor's; return whether it had one. Nobody in line is passed by that."""
+        if job_id not in self._holding:
+            return False
+        self._holding.remove(job_id)
+        self._holding.add(successor_id)
+        return True
+
     def release(self, job_id: str, seconds: float | None = None) -> None:
         """The worker is done with a job, after `seconds` if it ran to its end."""
         self._holding.discard(job_id)

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from rhapsode_relay.errors import Unavailable
 from rhapsode_relay.jobs import Job
@@ -27,13 +27,21 @@ RETRY = b"retry: 2000\n"
 _logger = logging.getLogger("rhapsode.relay")
 
 
-class Outlet(Protocol):
-    """Where a reader's chunks go. One for SSE; any transport that can say that it is full will do."""
+Ending = Literal["done", "dismissed", "behind"]
+"""How a stream ended: with all that there was, because the process exits, or because the window left it behind."""
 
-    full: bool
-    """Whether the client has to read before more is written; the reader is rung when it did."""
+
+class Outlet(Protocol):
+    """Where a reader's chunks go, which are SSE: a connection of HTTP's, or a WebSocket, which frames them anew."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the client has to read before more is written; the reader is rung when it did."""
 
     def write(self, chunk: bytes) -> None: ...
+
+    def stall(self) -> None:
+        """Send away a client that has taken nothing for too long; it may come back."""
 
     def abort(self) -> None:
         """Cut the connection without waiting for the client."""
@@ -68,7 +76,7 @@ class Reader:
         self._dismissed = False
         self._live = False
         self._soon = asyncio.get_running_loop().call_soon
-        self._ended = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         readers.add(self)
 
     # Before it starts
@@ -91,11 +99,18 @@ class Reader:
 
     # While it runs
 
-    async def serve(self) -> None:
+    async def serve(self) -> Ending:
         """Write until the stream ends; the caller calls `leave` then, and also when this is cancelled."""
         self._live = True
         self.flush()
-        await self._ended
+        return await self._ended
+
+    def move(self, cursor: Cursor, opening: bytes) -> None:
+        """Go on elsewhere in the one journal that it reads; what was written before, the client knows to drop."""
+        ((journal, _),) = self._feeds
+        self._feeds = [(journal, cursor)]
+        self._openings.append(opening)
+        self.ring()
 
     def ring(self) -> None:
         """There is something to read: it is written soon, with what comes until then."""
@@ -118,21 +133,23 @@ class Reader:
                     outlet.write(chunk)
                 if len(chunk) < READ_BYTES:  # that was all
                     self.active_at, self.full_since = self._readers.now, NEVER
-                    if self._dismissed or self._over():
-                        self._end()
+                    if self._over():
+                        self._end("done")
+                    elif self._dismissed:
+                        self._end("dismissed")
                     return
         except Evicted:
-            self._end()
+            self._end("behind")
         self.full_since = min(self.full_since, self._readers.now)
 
-    def _end(self) -> None:
+    def _end(self, how: Ending) -> None:
         self._live = False
         if not self._ended.done():  # it is, when the client left this very moment
-            self._ended.set_result(None)
+            self._ended.set_result(how)
 
     def beat(self, now: float, heartbeat_s: float) -> None:
-        """Write a heartbeat if it has been silent for so long."""
-        if now - self.active_at >= heartbeat_s and self._live and not self.outlet.full:
+        """Write a heartbeat if it has been silent for so long, and will be: who is rung goes on by itself."""
+        if now - self.active_at >= heartbeat_s and self._live and not (self._rung or self.outlet.full):
             self.active_at = now
             self.outlet.write(HEARTBEAT)
 
@@ -227,9 +244,8 @@ class Readers:
         for reader in rung:
             try:
                 reader.flush()
-            except Exception:
-                _logger.exception("a reader failed")
-                reader.outlet.abort()
+            except Exception as exc:
+                _cut_off(reader, exc)
 
     def check_room(self, present: int) -> None:
         """Refuse one reader too many of the same stream."""
@@ -250,14 +266,21 @@ class Readers:
             reader.follow_job(job, job.journal.start())
 
     def sweep(self, now: float) -> None:
-        """Write heartbeats that are due; cut off who has refused data for too long."""
+        """Write heartbeats that are due; cut off who has refused data for too long, or fails."""
         self.now = now
         for reader in list(self._readers):
-            if now - reader.full_since > self._stall_s:
-                self.stalled += 1
-                reader.outlet.abort()
-            else:
-                reader.beat(now, self._heartbeat_s)
+            try:
+                self._look_after(reader)
+            except Exception as exc:
+                _cut_off(reader, exc)
+
+    def _look_after(self, reader: Reader) -> None:
+        if self.now - reader.full_since > self._stall_s:
+            self.stalled += 1
+            reader.full_since = NEVER
+            reader.outlet.stall()
+        else:
+            reader.beat(self.now, self._heartbeat_s)
 
     def dismiss(self) -> None:
         """End every stream that can end; those that refuse data are cut off by `abort`."""
@@ -268,3 +291,9 @@ class Readers:
         """Cut off everyone who is still here."""
         for reader in list(self._readers):
             reader.outlet.abort()
+
+
+def _cut_off(reader: Reader, why: Exception) -> None:
+    """End the connection of a reader that fails, such as one whose protocol has no way to say an event."""
+    _logger.error("a reader failed", exc_info=why)
+    reader.outlet.abort()

@@ -57,6 +57,17 @@ class Registry:
         if job.terms.idempotency_key:
             self._keys[job.terms.idempotency_key] = job
 
+    def hide(self, job: Job) -> None:
+        """Keep a job for the worker's frames alone: it has no correlation id and no key."""
+        self._jobs[job.id] = job
+        self._rounds.append(job.id)
+        self._weigh(job)
+
+    def forget_hidden(self, job: Job) -> None:
+        """Forget a hidden job, if that has not been done."""
+        if self._jobs.pop(job.id, None) is not None:
+            self.bytes -= self._sizes.pop(job.id)
+
     def by_key(self, key: str) -> Job | None:
         return self._keys.get(key)
 
@@ -72,7 +83,7 @@ class Registry:
             job = self._jobs.get(self._rounds.popleft())
             if job is None:
                 continue
-            if job.ended_at is not None and now - job.ended_at >= self._keep_s:
+            if job.ended_at is not None and not job.hidden and now - job.ended_at >= self._keep_s:
                 self._forget(job)
                 continue
             self._rounds.append(job.id)
@@ -81,14 +92,16 @@ class Registry:
 
     def make_room(self) -> None:
         """Forget finished jobs, the oldest first, until there is room again or none is left."""
-        over = sorted((job for job in self if job.ended_at is not None), key=lambda job: job.ended_at or 0)
+        over = sorted(
+            (job for job in self if job.ended_at is not None and not job.hidden), key=lambda job: job.ended_at or 0
+        )
         for job in over:
             if not self.full:
                 return
             self._forget(job)
 
     def _weigh(self, job: Job) -> None:
-        size = _JOB_COST + job.journal.bytes + job.journal.text_chars
+        size = _JOB_COST + job.journal.bytes + job.journal.text_chars + job.more_bytes
         self.bytes += size - self._sizes.get(job.id, 0)
         self._sizes[job.id] = size
 

@@ -38,11 +38,14 @@ def parse_channels(text: str | None) -> int:
 
 def parse_after(text: str | None) -> int | None:
     """Return the seq of `after=`. Raises BadRequest."""
-    if text is None:
-        return None
+    return None if text is None else read_cursor("after", text, "seq")
+
+
+def read_cursor(name: str, text: str, what: str) -> int:
+    """Return the number of the last event that a client has, which a parameter gives. Raises BadRequest."""
     if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        message = f"'after' is the seq of the last event you have, got {text[:40]!r}"
-        raise BadRequest(message, code="invalid_cursor", param="after")
+        message = f"'{name}' is the {what} of the last event you have, got {text[:40]!r}"
+        raise BadRequest(message, code="invalid_cursor", param=name)
     return int(text)
 
 

@@ -1,22 +1,20 @@
-"""Serve an application on a port: uvicorn, with bounds on what a client can make us keep. Called by `__main__`.
+"""Serve connections: uvicorn's protocol, with bounds on what a client can make us keep. Called by `hosting`.
 
-uvicorn's parser bounds neither headers nor the time they may take, and answers what it cannot parse in plain
-text. `BoundedProtocol` adds both bounds and our error body, and gives the application a way to cut off a
-client that refuses data (closing would wait for it).
+uvicorn's parser bounds neither headers nor the time they may take, and answers what it cannot parse in plain text.
+`BoundedProtocol` adds both bounds and our error body, and a way to cut off a client that refuses data.
 """
 
 import asyncio
 import contextlib
-import logging
-import socket
-from collections.abc import Generator
+import types
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Protocol, cast
 
 import msgspec
-import uvicorn
 from quart.asgi import ASGIHTTPConnection
 from quart.utils import encode_headers
 from quart.wrappers import Request
+from quart.wrappers.request import Body
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from rhapsode_contract import events, names
@@ -31,12 +29,14 @@ MAX_AHEAD = 8
 MAX_MESSAGE_BYTES = 8 * names.MAX_BODY_BYTES
 """A whole request as it comes over the wire: the largest body in the smallest sensible chunks."""
 HEAD_TIMEOUT_S = 15.0
-"""Seconds until the headers of a request must be complete."""
+"""Seconds until the headers of a request must be complete, from when the connection is there or more comes."""
+BODY_TIMEOUT_S = 30.0
+"""Seconds until the body of a request must be complete."""
 _SCOPE_KEY = "rhapsode.client"
 
 
 class Passage(Protocol):
-    """An answer of another replica that is passed on."""
+    """An answer that writes itself: another replica's that is passed on, or a WebSocket's."""
 
     async def serve(self, send: Any) -> None: ...
 
@@ -56,6 +56,8 @@ class Client:
         self.full = full
         self.reader: Reader | None = None
         self.passage: Passage | None = None
+        self.at_end: Callable[[], None] = lambda: None
+        """Called when the request is over, however it ended."""
         self.cycle: RequestResponseCycle | None = None
         """uvicorn's name for a request and its answer."""
 
@@ -65,6 +67,15 @@ class Client:
         except RuntimeError:  # uvloop's word for a connection that broke a moment ago
             self.full = True
 
+    def send(self, data: bytes) -> None:
+        """Write bytes as they are, for another protocol than HTTP."""
+        with contextlib.suppress(RuntimeError):
+            self._write(data)
+
+    def upgrade(self, hear: Callable[[bytes], None]) -> None:
+        """Speak another protocol from now on; `hear` is given all that comes."""
+        self._protocol.hear = hear
+
     def close(self) -> None:
         """Close the connection once everything is written, although the answer has not come to its end."""
         self._protocol.transport.close()
@@ -72,10 +83,36 @@ class Client:
     def abort(self) -> None:
         self._protocol.transport.abort()
 
+    stall = abort
+
 
 def client_of(scope: Any) -> Client:
     """Return the connection of a request."""
     return cast("Client", scope[_SCOPE_KEY])
+
+
+_whole: Callable[[Body], Awaitable[Any]] = types.coroutine(Body.__await__)
+
+
+class TimedBody(Body):
+    """A body that must come in time.
+
+    Quart's own bound is `asyncio.wait_for`, which until Python 3.12 forgets that the client left if it did so just
+    when the body was complete: a job would run for nobody, and its reader wait.
+    """
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._in_time().__await__()
+
+    async def _in_time(self) -> Any:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _whole(self)
+
+
+class PatientRequest(Request):
+    """A request whose body is timed."""
+
+    body_class = TimedBody
 
 
 class StreamConnection(ASGIHTTPConnection):
@@ -89,6 +126,7 @@ class StreamConnection(ASGIHTTPConnection):
             for leaving in (client.reader, client.passage):
                 if leaving is not None:
                     leaving.leave()
+            client.at_end()
 
     async def _send_response(self, send: Any, response: Any) -> None:
         client = client_of(self.scope)
@@ -110,10 +148,12 @@ class _Refused(Exception):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection, with bounds on its requests."""
+    """One connection, with bounds on its requests; `refused` is told the code of what was refused here."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, refused: Callable[[str], None], max_connections: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._refused = refused
+        self._limit = max_connections
         self._refusal = (400, "invalid_http", "this is not HTTP/1.1")
         self._in_head = True
         self._head_bytes = 0
@@ -122,19 +162,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._clients: list[Client] = []
         """Who waits for an answer, in the order of the answers: a client may ask again before it has the last one."""
+        self.hear: Callable[[bytes], None] | None = None  # once this is no HTTP any more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_head()
-        limit = self.config.limit_concurrency
-        if limit is not None and len(self.connections) > limit:
-            self._refuse(503, "too_many_connections", f"{limit} connections are open, which is the limit")
+        if len(self.connections) > self._limit:
+            self._refuse(503, "too_many_connections", f"{self._limit} connections are open, which is the limit")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        for (
-            client
-        ) in self._clients:  # uvicorn tells the last one only, and it may be the first one's answer that runs
+        # uvicorn tells the last one only, and it may be the first one's answer that runs
+        for client in self._clients:
             if client.cycle is not None:
                 client.cycle.disconnected = True
                 client.cycle.message_event.set()
@@ -143,14 +182,19 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        if self.hear is not None:
+            self.hear(data)
+            return
         super().data_received(data)
+        if self._head_timer is None and self.cycle.response_complete:
+            self._await_head()  # for uvicorn any byte ends the wait, be it of a body that nobody reads any more
         self._message_bytes += len(data)
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, "headers_too_large", f"headers may take {MAX_HEAD_BYTES} bytes")
         elif self._message_bytes > MAX_MESSAGE_BYTES:
-            self._refuse(413, "body_too_large", f"a body may take {names.MAX_BODY_BYTES} bytes")
+            self._refuse(413, "body_too_large", f"a body may take {names.MAX_BODY_BYTES} bytes; send less")
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -182,8 +226,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._stop_timer()
         super().on_headers_complete()
+        self._stop_timer()
         self._clients[-1].cycle = self.cycle
         if self.pipeline:
             self._read_ahead()
@@ -191,8 +235,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         del self._clients[:1]
         super().on_response_complete()
-        if not self.transport.is_closing():
-            self._stop_timer()
 
     def _read_ahead(self) -> None:
         """Go on reading, although the answer to the first request is under way: or its client could not leave."""
@@ -207,11 +249,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(*self._refusal)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
+        self._refused(code)
         error = events.ErrorBody(message=message, type=error_type(status), code=code)
         body = msgspec.json.encode(events.ErrorResponse(error=error, correlation_id="", retryable=status == 503))
-        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n" % len(body)
         retry = b"retry-after: 1\r\n" if status == 503 else b""
-        self.transport.write(b"".join((STATUS_LINE[status], head, retry, b"\r\n", body)))
+        head = b"content-type: application/json\r\nconnection: close\r\n%bcontent-length: %d\r\n\r\n"
+        self.transport.write(b"".join((STATUS_LINE[status], head % (retry, len(body)), body)))
         self.transport.close()
 
     def _await_head(self) -> None:
@@ -220,63 +263,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         if self._in_head and not self.transport.is_closing():
             self._refuse(408, "request_timeout", f"headers must come within {HEAD_TIMEOUT_S:.0f} s")
+        self.transport.close()
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-
-class Server(uvicorn.Server):
-    """A uvicorn that leaves signals to us, and wakes once a second rather than ten times."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._stopped = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), 1)
-
-    def stop(self) -> None:
-        """Take no new connections, close the idle ones, and end."""
-        self.should_exit = True
-        self._stopped.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
-def make_server(app: Any, max_connections: int) -> Server:
-    """Return a server for an application; it is given its socket when it serves."""
-    config = uvicorn.Config(
-        app,
-        http=BoundedProtocol,
-        ws="none",
-        loop="none",
-        lifespan="off",
-        log_config=None,
-        log_level=logging.ERROR,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=max_connections,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=1,
-    )
-    return Server(config)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a bound socket. OSError names what is wrong with the address."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-        bound.setblocking(False)
-    except OSError:
-        bound.close()
-        raise
-    return bound

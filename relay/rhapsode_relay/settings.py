@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rhapsode_contract import names
+from rhapsode_contract.access import KeyLimits
+from rhapsode_contract.outcomes import Outcome
 from rhapsode_contract.requests import OnDisconnect, Style
 from rhapsode_contract.resources import InferenceWorker
+from rhapsode_relay.patience import Patience
 from rhapsode_relay.peers import PeerPlan, parse_peers
+
+_PATIENCE, _NO_LIMITS = Patience(), KeyLimits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,12 @@ class RelaySettings:
     admin_port: int = names.DEFAULT_ADMIN_PORT
     keys: Path | None = None
     """Folder of the keys that let clients in; None lets everyone in."""
+    outcomes: tuple[Outcome, ...] = ()
+    """Contracts of turns."""
+    turn_limit: int = 64
+    """Turns at once."""
+    secrets: Path | None = None
+    """Folder of the secrets that turns need."""
     peers: PeerPlan = ""
     """Where the other replicas are; empty for a relay that is alone."""
     style: Style = "human"
@@ -53,11 +64,17 @@ class RelaySettings:
     """Readers of one job or correlation id at once."""
     max_connections: int = 4096
     """Client connections at once; the next one is answered 503."""
+    patience: Patience = _PATIENCE
+    """How long the engine may take for a request."""
+    origins: tuple[str, ...] = ()
+    """Origins of other sites' pages that may ask."""
+    key_limits: KeyLimits = _NO_LIMITS
+    """What the clients of one key may take up."""
 
     @classmethod
     def load(cls, resource: InferenceWorker, environ: Mapping[str, str]) -> "RelaySettings":
         """Return the settings of this process; ValueError for an environment that makes no sense."""
-        spec = resource.spec
+        spec, limits = resource.spec, resource.spec.relay.limits
         if environ.get(names.ENV_KEYS) == "":
             raise ValueError(f"{names.ENV_KEYS} is empty: it names the folder of the keys that let clients in")
         port = int(environ.get(names.ENV_PORT, names.DEFAULT_PORT))
@@ -70,6 +87,9 @@ class RelaySettings:
             port=port,
             admin_port=int(environ.get(names.ENV_ADMIN_PORT, names.DEFAULT_ADMIN_PORT)),
             keys=Path(environ[names.ENV_KEYS]) if names.ENV_KEYS in environ else None,
+            outcomes=tuple(spec.outcomes),
+            turn_limit=spec.relay.turn_limit,
+            secrets=Path(environ[names.ENV_SECRETS]) if environ.get(names.ENV_SECRETS) else None,
             peers=parse_peers(environ[names.ENV_PEERS]) if environ.get(names.ENV_PEERS) else "",
             style=spec.relay.narration,
             heartbeat_s=spec.relay.heartbeat_seconds,
@@ -77,4 +97,9 @@ class RelaySettings:
             on_disconnect=spec.relay.on_disconnect,
             grace_s=spec.relay.grace_seconds,
             drain_s=spec.relay.drain_seconds,
+            max_readers=limits.readers_per_job,
+            max_connections=limits.connections,
+            patience=Patience(limits.first_token_seconds, limits.idle_seconds, limits.total_seconds),
+            origins=tuple(spec.relay.cors.allowed_origins),
+            key_limits=spec.auth.limits if spec.auth is not None else _NO_LIMITS,
         )

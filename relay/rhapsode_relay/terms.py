@@ -1,9 +1,24 @@
-"""What was agreed when a job was accepted, and how much narration that allows. Called by `jobs`. Pure."""
+"""What was agreed when a job was accepted, and how much narration that allows. Called by `jobs` and by what reads
+requests. Pure.
+"""
 
 from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
 
 from rhapsode_contract import frames
 from rhapsode_contract.requests import InferenceRequest, NarrationOptions, OnDisconnect
+
+UNKNOWN_CONTEXT = 4096
+"""Tokens that an answer may have if nothing is said of it while the model loads, and its context is not known."""
+MAX_TOKENS = 1_048_576
+"""What a request may ask for."""
+
+
+def longest_answer(context_tokens: int) -> int:
+    """Return how many tokens an answer may have if its client does not say: what the context allows."""
+    return min(context_tokens or UNKNOWN_CONTEXT, MAX_TOKENS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +33,20 @@ class JobTerms:
     max_rate: float = 20.0
     idempotency_key: str = ""
     body_hash: str = ""
+    part: Literal["", "narrative", "intents"] = ""
+    """Which generation of a turn this is, if it is one's."""
+    note: dict[str, Any] = field(default_factory=dict)
+    """What the protocol that it was asked in will want to know of the request; short, since frames hold it."""
 
     @classmethod
     def of(
-        cls, request: InferenceRequest, correlation_id: str, default: OnDisconnect, key: str, body_hash: str
+        cls,
+        request: InferenceRequest,
+        correlation_id: str,
+        default: OnDisconnect,
+        key: str,
+        body_hash: str,
+        note: dict[str, Any] | None = None,
     ) -> "JobTerms":
         wishes = request.narration or NarrationOptions()
         return cls(
@@ -33,7 +58,12 @@ class JobTerms:
             max_rate=wishes.max_rate,
             idempotency_key=key,
             body_hash=body_hash,
+            note=note or {},
         )
+
+    def note_bytes(self) -> int:
+        """Return how much the note is: the relay keeps it for as long as the job."""
+        return len(msgspec.json.encode(self.note)) if self.note else 0
 
 
 @dataclass

@@ -43,6 +43,7 @@ class WorkerState:
         """A worker connected; it tells its phase next."""
         self.engine, self.boot_id, self.caps = hello.engine, hello.boot_id, hello.caps
         self.model = hello.model or self.model
+        self.stats = frames.Stats()
         self._gone_at = None
 
     def part(self, now: float) -> None:
@@ -63,6 +64,8 @@ class WorkerState:
     ) -> None:
         self.phase, self.reason, self.message = phase, reason, message
         self.caps = caps or self.caps
+        if phase in ("loading", "failed"):  # its KV cache is gone
+            self.stats = frames.Stats()
         if phase == "ready":
             self.load, self._was_ready = None, True
         self.journal.add(events.State(**self._ids(), phase=phase, reason=reason, message=message))
@@ -71,8 +74,16 @@ class WorkerState:
     def loading(self, frame: frames.Load) -> None:
         now = timestamp()
         since = self.load.since if self.load and self.load.stage == frame.stage else now
-        self.load = events.LoadState(stage=frame.stage, since=since, percent=frame.percent, eta_s=frame.eta_s)
-        event = events.Load(**self._ids(), stage=frame.stage, percent=frame.percent, eta_s=frame.eta_s)
+        self.load = events.LoadState(
+            stage=frame.stage, since=since, percent=frame.percent, eta_s=frame.eta_s, ready_in_s=frame.ready_in_s
+        )
+        event = events.Load(
+            **self._ids(),
+            stage=frame.stage,
+            percent=frame.percent,
+            eta_s=frame.eta_s,
+            ready_in_s=frame.ready_in_s,
+        )
         self.journal.add(event, supersede="load")
         self.journal.ring()
 
@@ -132,6 +143,8 @@ class WorkerState:
             narration=said,
             running=running,
             queued=queued,
+            kv_used=self.stats.kv_used,
+            kv_total=self.stats.kv_total,
         )
 
     def _ids(self) -> dict[str, Any]:

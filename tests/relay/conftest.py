@@ -1,6 +1,7 @@
 """A relay that the tests of one file share."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -14,3 +15,10 @@ def shared() -> Iterator[Relay]:
     with running_relay() as running, FakeWorker(running.socket):
         wait_until(lambda: running.get("/v1/worker").json()["phase"] == "ready", "the worker is ready")
         yield running
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads for questions whose answers wait for what the test does next."""
+    with ThreadPoolExecutor() as threads:
+        yield threads

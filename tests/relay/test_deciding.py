@@ -13,6 +13,7 @@ from rhapsode_relay.jobs import Job
 from rhapsode_relay.queueing import Line
 from rhapsode_relay.registry import Registry, new_job_id
 from rhapsode_relay.terms import JobTerms
+from rhapsode_relay.turns.turn_jobs import TurnJob
 
 
 def make_job(name: str = "w-1", **terms: Any) -> Job:
@@ -105,6 +106,14 @@ def test_a_finished_job_is_forgotten_when_its_time_is_over_and_a_running_one_nev
     assert registry.correlated("c1") == [running]
 
 
+def test_what_a_job_repeats_of_its_request_counts_as_memory() -> None:
+    registry = make_registry(memory_bytes=64_000)
+    for at in range(4):
+        assert not registry.full
+        registry.add(make_job(f"w-{at}", note={"response": {"metadata": {"a": "x" * 16_000}}}))
+    assert registry.full
+
+
 def test_memory_runs_out_for_the_oldest_finished_jobs_first() -> None:
     registry = make_registry(max_jobs=3)
     jobs = [make_job(f"w-{at}") for at in range(3)]
@@ -125,6 +134,16 @@ def test_running_jobs_keep_a_full_registry_full() -> None:
     registry.make_room()
     assert registry.full
     assert len(registry) == 1
+
+
+def test_what_a_finished_turn_keeps_is_weighed() -> None:
+    registry, turn = make_registry(), TurnJob("w-1", "epoch", make_job().terms, "tale", 65_536)
+    registry.add(turn)
+    turn.finish(frames.Finish(job_id="w-1", stop_reason="stop", tokens_out=0))
+    finish = frames.Finish(job_id="w-2", stop_reason="stop", tokens_out=0)
+    turn.complete({"narrative": "", "intents": {"n": [0] * 1000}}, [], [], finish, {})
+    list(registry.visit(0.0, 1))
+    assert registry.bytes > 20_000
 
 
 def test_a_round_visits_every_job_in_shares() -> None:

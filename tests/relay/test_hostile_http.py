@@ -102,3 +102,19 @@ def test_a_few_requests_at_once_are_answered_in_order(shared: Relay) -> None:
     answer = exchange(shared.port, sent + b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % asked[-1])
     words = (b'"object":"list"', b'"phase"', b"job_not_found", b'"object":"list"')
     assert [word in part for word, part in zip(words, answer.split(b"HTTP/1.1 ")[1:], strict=True)] == [True] * 4
+
+
+def test_who_was_answered_once_cannot_keep_the_connection_by_saying_next_to_nothing(shared: Relay) -> None:
+    """Nobody is asked for a key before that: without a bound, anyone could take all connections."""
+    page = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    body = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    with contextlib.ExitStack() as kept:
+        clients = [kept.enter_context(socket.create_connection(("127.0.0.1", shared.port), 60)) for _ in range(3)]
+        asked = ((page, b"GET /v1/models HTTP/1.1\r\n"), (page, b"\r\n"), (body, b"x"))
+        for client, (first, more) in zip(clients, asked, strict=True):
+            client.sendall(first)
+            assert client.recv(100).startswith(b"HTTP/1.1 ")
+            client.sendall(more)
+        for client in clients:
+            while client.recv(65536):  # until it is closed
+                continue

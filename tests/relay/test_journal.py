@@ -23,6 +23,7 @@ writes = st.lists(
         st.tuples(st.just("one"), texts),
         st.tuples(st.just("joined"), st.lists(texts, min_size=2, max_size=5)),
         st.tuples(st.just("literal"), texts, st.integers(2, 4)),
+        st.tuples(st.just("probable"), texts, st.integers(1, 3)),
         st.tuples(st.just("separator"), st.just(f"a{TOKEN_SEPARATOR}b")),
         st.tuples(st.just("event"), st.sampled_from([NARRATION, ALWAYS])),
     ),
@@ -46,6 +47,8 @@ def write(journal: Journal, what: tuple[Any, ...], i: int) -> int:
         case ("literal", text, count):
             journal.add_token(text, i, count)
             return i + int(count)
+        case ("probable", text, count):
+            return i + journal.add_probable(text, i, count, (-0.5,) * count)
         case ("event", channel):
             journal.add(events.Queued(seq=0, position=0), channel)
     return i

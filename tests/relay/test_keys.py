@@ -9,6 +9,7 @@ import pytest
 
 from rhapsode_contract import names
 from rhapsode_contract.validating import decode_manifest
+from rhapsode_relay.keys import KeyFolder
 from rhapsode_relay.settings import RelaySettings
 from support.commands import Command
 from support.fake_worker import FakeWorker
@@ -75,6 +76,26 @@ def test_a_key_may_come_in_a_header_of_its_own(locked: Relay) -> None:
     assert knock_with(X_Api_Key="wrong", Authorization="Bearer first") == 200
     for shown in ("", "firs", "FIRST", "Bearer first", "hidden", "alice", "x" * 5000):
         assert knock_with(X_Api_Key=shown) == 401
+
+
+def test_every_key_is_compared_whichever_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a time that says nothing of the key: digests of one length, by the library's own comparison, and all of them."""
+    for name, key in {"a": "first", "b": "second", "c": "third"}.items():
+        (tmp_path / name).write_text(key)
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(shown: bytes, kept: bytes) -> bool:
+        compared.append((shown, kept))
+        return shown == kept
+
+    monkeypatch.setattr("rhapsode_relay.keys.hmac.compare_digest", compare)
+    folder = KeyFolder(tmp_path)
+    for shown, found in (("first", "a"), ("third", "c"), ("x" * 5000, None), ("", None)):
+        compared.clear()
+        assert folder.find(f"Bearer {shown}") == found
+        assert folder.find("", shown) == found
+        assert len(compared) == 2 * 2 * 3, "both headers with each key, whatever was shown"
+        assert {len(digest) for pair in compared for digest in pair} == {32}
 
 
 def test_keys_travel_to_the_other_replicas(folder: Path) -> None:
@@ -150,3 +171,30 @@ def test_the_command_line_shows_its_key(locked: Relay) -> None:
             assert status == 1
             assert "invalid_api_key" in err
     assert names.ENV_KEY not in os.environ
+
+
+def test_the_admin_port_tells_nothing_that_a_client_said_or_was_told() -> None:
+    with (
+        running_relay() as relay,
+        FakeWorker(relay.socket) as worker,
+        Stream(_admin_port(relay), "/v1/worker/stream") as told,
+    ):
+        with ask(relay.port, "a secret question", headers={"X-Correlation-Id": "secret-id"}) as stream:
+            job = worker.serve("a", " secret", " answer")
+            stream.rest()
+        for path in ("/v1/inference/" + job.job_id, f"/v1/inference/{job.job_id}/stream", "/v1/models", "/openapi.json",
+                     "/v1/correlations/secret-id/stream", "/", "/page/page.js", "/v1/tickets", "/execute"):  # fmt: skip
+            assert httpx.get(f"{relay.admin_url}{path}").status_code == 404
+        assert httpx.post(f"{relay.admin_url}/v1/narration", json={"human": "the end"}).status_code == 204
+        while b"the end" not in told.raw:
+            assert told.read_some()
+        shown = told.raw.decode() + "".join(
+            httpx.get(f"{relay.admin_url}{path}").text
+            for path in ("/v1/worker", "/metrics", "/readyz", "/healthz/worker")
+        )
+    for secret in ("secret", job.job_id):
+        assert secret not in shown
+
+
+def _admin_port(relay: Relay) -> int:
+    return int(relay.admin_url.rpartition(":")[2])

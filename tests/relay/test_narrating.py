@@ -102,10 +102,14 @@ def test_a_narration_with_a_job_id_reaches_no_job(relay: Relay, worker: FakeWork
 def test_who_fetches_the_model_tells_how_far_it_is_until_the_worker_comes(relay: Relay) -> None:
     with Stream(relay.port, "/v1/worker/stream") as stream:
         stream.next("worker")
-        shout(relay.socket, b'{"type":"load","stage":"fetching\\u001b[2J","percent":42.5,"eta_s":7}\n')
+        shout(
+            relay.socket, b'{"type":"load","stage":"fetching\\u001b[2J","percent":42.5,"eta_s":7,"ready_in_s":61}\n'
+        )
         event = stream.next("load").data
         assert (event["stage"], event["percent"], event["eta_s"]) == ("fetching [2J", 42.5, 7)
+        assert event["ready_in_s"] == 61
     assert relay.get("/v1/worker").json()["load"]["percent"] == 42.5
+    assert relay.get("/v1/worker").json()["load"]["ready_in_s"] == 61
     with FakeWorker(relay.socket):
         wait_until(lambda: relay.get("/v1/worker").json()["phase"] == "ready", "the worker is here")
         shout(relay.socket, b'{"type":"load","stage":"forged"}\n')

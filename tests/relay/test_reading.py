@@ -1,6 +1,7 @@
 """Readers among each other: one that leaves or fails at the wrong moment harms nobody else."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -10,7 +11,7 @@ from rhapsode_relay.encoding import StreamEncoder
 from rhapsode_relay.jobs import Job
 from rhapsode_relay.joining import Inlet
 from rhapsode_relay.journal import EVERYTHING, Cursor, Journal
-from rhapsode_relay.reading import Reader, Readers
+from rhapsode_relay.reading import HEARTBEAT, Reader, Readers
 from rhapsode_relay.terms import JobTerms
 
 
@@ -31,6 +32,8 @@ class Page:
 
     def abort(self) -> None:
         self.aborted = True
+
+    stall = abort
 
 
 def make_readers(*pages: Page) -> tuple[Readers, Journal, list[Reader]]:
@@ -71,6 +74,40 @@ async def test_a_reader_that_fails_is_cut_off_and_stops_nobody_else(caplog: pyte
     assert (pages[0].aborted, pages[1].aborted) == (True, False)
     assert "a reader failed" in caplog.text
     serving[0].cancel()
+
+
+async def test_a_reader_that_fails_at_a_heartbeat_is_cut_off_and_stops_nobody_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who sweeps is the relay's own clock: it must not end with a reader."""
+    pages = [Page(), Page()]
+    readers, _, made = make_readers(*pages)
+    serving = [asyncio.create_task(reader.serve()) for reader in made]
+    await asyncio.sleep(0)
+    pages[0].broken = True
+    readers.sweep(math.inf)
+    assert (pages[0].aborted, pages[1].aborted) == (True, False)
+    assert pages[1].written.endswith(HEARTBEAT)
+    assert "a reader failed" in caplog.text
+    for task in serving:
+        task.cancel()
+
+
+async def test_there_is_no_heartbeat_amid_what_is_about_to_be_written() -> None:
+    page = Page()
+    readers, journal, (reader,) = make_readers(page)
+    page.full = True
+    serving = asyncio.create_task(reader.serve())
+    await asyncio.sleep(0)
+    journal.add(events.Queued(seq=0, position=0))
+    page.full = False
+    reader.ring()
+    readers.sweep(1e9)
+    assert page.written == b""
+    await asyncio.sleep(0)
+    assert page.written.count(b"event: queued") == 1
+    assert HEARTBEAT not in page.written
+    serving.cancel()
 
 
 async def test_a_screen_lets_go_of_jobs_that_are_over_while_others_are_told_from_elsewhere() -> None:

@@ -93,6 +93,14 @@ def test_the_worker_is_told_what_the_client_wished(relay: Relay) -> None:
         ({"prompt": "a", "narration": {"style": "loud"}}, "narration.style"),
         ({"prompt": "a", "narration": {"max_rate": 0}}, "narration.max_rate"),
         ({"prompt": "a", "json_schema": {"type": "object"}}, "json_schema"),
+        ({"prompt": "a", "regex": "a"}, "regex"),
+        ({"prompt": "a", "regex": ""}, "regex"),
+        ({"prompt": "a", "regex": "a" * 4097}, "regex"),
+        ({"prompt": "a", "regex": ["a"]}, "regex"),
+        ({"prompt": "a", "grammar": "root ::= 'a'"}, "grammar"),
+        ({"prompt": "a", "grammar": "a" * 65537}, "grammar"),
+        ({"prompt": "a", "json_schema": {}, "grammar": "root ::= 'a'"}, "grammar"),
+        ({"prompt": "a", "regex": "a", "grammar": "root ::= 'a'"}, "grammar"),
     ],
 )
 def test_a_wish_that_cannot_be_is_refused_by_name(shared: Relay, body: Any, param: str) -> None:
@@ -100,6 +108,22 @@ def test_a_wish_that_cannot_be_is_refused_by_name(shared: Relay, body: Any, para
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"prompt": "a", "narration": {"level": "loud"}}, "'loud'; send 'debug' or 'error' or 'info' or 'warn'"),
+        (
+            {"messages": [{"role": "boss", "content": "b"}]},
+            "'boss'; send 'assistant' or 'system' or 'tool' or 'user'",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "text": ""}]}]}, "'image'; send 'text'"),
+        ({"prompt": "a", "max_tokens": 0}, "Expected `int` >= 1"),
+    ],
+)
+def test_a_refusal_says_what_may_be_sent_instead(shared: Relay, body: Any, words: str) -> None:
+    assert post(shared, body).json()["error"]["message"].endswith(words)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +163,21 @@ def test_unknown_jobs_paths_and_methods(shared: Relay) -> None:
     assert_error(httpx.delete(f"{relay.url}/v1/inference/nope"), 404, "job_not_found")
     assert_error(relay.get("/v2/everything"), 404, "path_not_found")
     assert_error(httpx.put(f"{relay.url}/v1/inference"), 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "says"),
+    [
+        ("POST", "/chat/completions", "there is no /chat/completions; did you mean /v1/chat/completions?"),
+        ("POST", "/v1/v1/responses", "there is no /v1/v1/responses; did you mean /v1/responses?"),
+        ("GET", "/v1/models/", "there is no /v1/models/; did you mean /v1/models?"),
+        ("POST", "/v1/embeddings", "there is no /v1/embeddings; /openapi.json says what there is"),
+        ("GET", "/v1/chat/completions", "GET is not allowed here; POST is"),
+        ("POST", "/v1/chat/completions", "the body is empty; send JSON"),
+    ],
+)
+def test_an_address_that_is_nearly_right_is_put_right(shared: Relay, method: str, path: str, says: str) -> None:
+    assert httpx.request(method, f"{shared.url}{path}").json()["error"]["message"] == says
 
 
 def test_head_does_not_hold_a_stream_open(relay: Relay, worker: FakeWorker) -> None:

@@ -48,6 +48,16 @@ def test_the_headers_keep_proxies_from_buffering(relay: Relay, worker: FakeWorke
     assert b"\r" not in stream.raw
 
 
+def test_no_text_ends_a_line_where_some_clients_end_one(relay: Relay, worker: FakeWorker) -> None:
+    texts = ("Lines\u2028", "of\u2029 verse\x85", "\x0b\x0c\x1c\x1d\x1e\r\n")
+    with ask(relay.port) as stream:
+        worker.serve(*texts)
+        events = stream.rest()
+    said = stream.raw.decode()
+    assert said.splitlines() == said.split("\n")[:-1], "httpx's iter_lines goes by Python's line ends"
+    assert text_of(events) == "".join(texts)
+
+
 def test_tokens_reach_the_reader_one_by_one(relay: Relay, worker: FakeWorker) -> None:
     with ask(relay.port) as stream:
         job = worker.begin()

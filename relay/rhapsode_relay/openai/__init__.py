@@ -1,0 +1,1 @@
+"""OpenAI's endpoints, for the clients that people already have."""
