@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from rhapsode_contract import names
-from rhapsode_contract.resources import InferenceWorker
+from rhapsode_contract.access import KeyLimits
+from rhapsode_contract.resources import InferenceWorker, RelaySpec
 from rhapsode_operator import containers
 from rhapsode_operator.merging import merged
 from rhapsode_operator.observing import (
@@ -92,7 +93,7 @@ def _pod(blueprint: Blueprint, ordinal: int) -> Body:
         "metadata": _metadata(resource, blueprint.pod_name(ordinal)),
         "spec": {
             "hostname": blueprint.pod_name(ordinal),
-            "subdomain": f"{blueprint.name}-pods",
+            "subdomain": containers.pods_service(resource),
             "restartPolicy": "Always",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
@@ -119,18 +120,24 @@ def _pod(blueprint: Blueprint, ordinal: int) -> Body:
 def _before_worker(blueprint: Blueprint) -> list[Body]:
     """Return the sidecar, and what fetches the model with it as listener."""
     relay = containers.relay(blueprint.resource, _relay_image(blueprint))
-    model = containers.model(blueprint.resource, _worker_image(blueprint))
+    model = containers.model(blueprint.resource, _fetcher_image(blueprint))
     return [relay, model] if model else [relay]
 
 
 def _served(resource: InferenceWorker) -> str:
     """Return the manifest that relay and worker read: only what they use, so that nothing else makes new pods."""
     spec = msgspec.to_builtins(resource.spec)
-    kept = {
+    kept: Body = {
         "engine": {**spec["engine"], "name": resource.spec.engine_name},
         "model": {name: value for name, value in spec["model"].items() if name != "tokenSecretRef"},
-        "relay": spec["relay"],
+        "relay": _said(spec["relay"], RelaySpec()),
     }
+    if resource.spec.auth is not None and resource.spec.auth.limits != KeyLimits():
+        kept["auth"] = spec["auth"]
+    if resource.spec.outcomes:
+        kept["outcomes"] = spec["outcomes"]
+    if resource.spec.gpu_count:
+        kept["gpus"] = resource.spec.gpu_count
     manifest = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
@@ -138,6 +145,15 @@ def _served(resource: InferenceWorker) -> str:
         "spec": kept,
     }
     return msgspec.json.encode(manifest, order="sorted").decode()
+
+
+def _said(relay: Body, unsaid: RelaySpec) -> Body:
+    """Leave out the newer fields where nobody set them: a manifest that says the same must stay the same."""
+    return {
+        name: value
+        for name, value in relay.items()
+        if name not in ("cors", "limits") or value != msgspec.to_builtins(getattr(unsaid, name))
+    }
 
 
 def _overridden(body: Body, resource: InferenceWorker) -> Body:
@@ -163,6 +179,11 @@ def _worker_image(blueprint: Blueprint) -> str:
     return spec.image.worker or ours
 
 
+def _fetcher_image(blueprint: Blueprint) -> str:
+    """Return the small worker image for any engine: it has the hub's client, and is there before a large one."""
+    return blueprint.resource.spec.image.worker or blueprint.images.worker_cpu
+
+
 def build_services(resource: InferenceWorker) -> tuple[Body, Body]:
     """Return the relay Service, and the headless one that gives every pod a name.
 
@@ -171,9 +192,10 @@ def build_services(resource: InferenceWorker) -> tuple[Body, Body]:
     name, port = resource.metadata.name, {"name": "http", "port": names.DEFAULT_PORT, "targetPort": "http"}
     relay = {"selector": {POD_LABEL: name}, "publishNotReadyAddresses": True, "ports": [port]}
     pods = relay | {"clusterIP": "None"}
+    headless = containers.pods_service(resource)
     return (
         {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(resource, name), "spec": relay},
-        {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(resource, f"{name}-pods"), "spec": pods},
+        {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(resource, headless), "spec": pods},
     )
 
 

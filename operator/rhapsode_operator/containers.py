@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from rhapsode_contract import names
+from rhapsode_contract.outcomes import ContextSource, Sink
 from rhapsode_contract.placement import ResourceNeeds
 from rhapsode_contract.resources import InferenceWorker
 from rhapsode_contract.sources import ModelSource, parse_source
@@ -19,6 +20,8 @@ Body = dict[str, Any]
 
 MANIFEST_FOLDER = "/etc/rhapsode"
 KEYS_FOLDER = "/etc/rhapsode-keys"
+SECRETS_FOLDER = "/var/lib/rhapsode/secrets"
+"""Secrets of sinks and context sources: a folder for each, with the keys that contracts name."""
 CACHE_FOLDER = "/var/cache/rhapsode"
 MODEL_FOLDER = "/var/lib/rhapsode/model"
 SOCKET_FOLDER = str(names.POD_SOCKET.parent)
@@ -30,13 +33,18 @@ def relay(resource: InferenceWorker, image: str) -> Body:
     """Return the sidecar."""
     env = [
         _value(names.ENV_HOST, "0.0.0.0"),  # noqa: S104 (inside a pod)
-        _value(names.ENV_PEERS, f"{resource.metadata.name}-pods"),
+        _value(names.ENV_PEERS, pods_service(resource)),
         _value("NVIDIA_VISIBLE_DEVICES", "void"),
     ]
     mounts = [_mount("manifest", MANIFEST_FOLDER), _mount("socket", SOCKET_FOLDER), _mount("tmp", "/tmp")]  # noqa: S108
     if resource.spec.auth is not None:
         env.append(_value(names.ENV_KEYS, KEYS_FOLDER))
         mounts.append(_mount("keys", KEYS_FOLDER))
+    if secrets := _secrets(resource):
+        env.append(_value(names.ENV_SECRETS, SECRETS_FOLDER))
+        mounts += [
+            _mount(f"secret-{at}", f"{SECRETS_FOLDER}/{name}") | {"readOnly": True} for at, name in enumerate(secrets)
+        ]
     return {
         **_common(RELAY, image, "rhapsode_relay", env, mounts),
         "restartPolicy": "Always",
@@ -48,6 +56,7 @@ def relay(resource: InferenceWorker, image: str) -> Body:
         "startupProbe": _probe("/healthz", 1, 60),
         "readinessProbe": _probe("/readyz", 2, 1),
         "livenessProbe": _probe("/healthz", 10, 3),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
 
@@ -118,7 +127,15 @@ def volumes(resource: InferenceWorker, ordinal: int) -> list[Body]:
         found.append({"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
     if resource.spec.auth is not None:
         found.append({"name": "keys", "secret": {"secretName": resource.spec.auth.secret_ref.name}})
+    for at, (name, keys) in enumerate(_secrets(resource).items()):
+        files = [{"key": key, "path": key} for key in keys]
+        found.append({"name": f"secret-{at}", "secret": {"secretName": name, "items": files}})
     return found
+
+
+def pods_service(resource: InferenceWorker) -> str:
+    """Return the name of the headless Service, which gives every pod a name."""
+    return f"{resource.metadata.name}-pods"
 
 
 def claim_name(resource: InferenceWorker, ordinal: int) -> str:
@@ -140,6 +157,17 @@ def _is_fetched(resource: InferenceWorker) -> bool:
 def _claim_of_model(resource: InferenceWorker) -> str:
     source = _source(resource)
     return source.place if source is not None and source.scheme == "pvc" else ""
+
+
+def _secrets(resource: InferenceWorker) -> dict[str, list[str]]:
+    """Return the Secrets that contracts name, and which keys of each; sorted, so that nothing makes new pods."""
+    calls: list[ContextSource | Sink] = []
+    for outcome in resource.spec.outcomes:
+        calls += [*outcome.context, *outcome.sinks]
+    named = {(at.secret_ref.name, at.secret_ref.key) for call in calls if (at := call.secret_header) is not None}
+    return {
+        name: sorted(key for other, key in named if other == name) for name in sorted({name for name, _ in named})
+    }
 
 
 def _with_cache() -> list[Body]:

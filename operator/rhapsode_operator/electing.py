@@ -42,6 +42,7 @@ class Elector:
         self._lease_s, self._renew_s, self._retry_s = settings.lease_s, settings.renew_s, settings.retry_s
         self._clock = clock or asyncio.get_running_loop().time
         self._held: Lease | None = None
+        self._leader = ""
         self._renewed_at = 0.0
         self._seen: tuple[str, float] = ("", 0.0)
         self.heard_at = self._clock()
@@ -91,6 +92,7 @@ class Elector:
         if lease is None:
             return self._hold(await self._port.create_lease(self._new()), began)
         if not self._is_free(lease):
+            self._stand_by(lease["spec"]["holderIdentity"])
             return False
         return self._hold(await self._port.replace_lease(lease | {"spec": self._claim(lease)}), began)
 
@@ -106,6 +108,12 @@ class Elector:
             return self._hold(await self._port.create_lease(self._new()), began)
         self._held = found if found["spec"].get("holderIdentity") == self._identity else None
         return False
+
+    def _stand_by(self, leader: str) -> None:
+        """Say so once for each leader: who reads the log of an idle process must learn where the work is done."""
+        if leader != self._leader:
+            self._leader = leader
+            _log.info("%s stands by: %s leads", self._identity, leader)
 
     def _is_free(self, lease: Lease) -> bool:
         """Return whether nobody holds a Lease, or its holder said nothing for as long as it promised to."""

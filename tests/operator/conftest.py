@@ -5,15 +5,22 @@ from collections.abc import Iterator
 import pytest
 
 from support.api_server import ApiServer
-from support.api_servers import serving
+from support.api_servers import leaving_no_pods, serving
 from support.kubelet import Kubelet
 from support.operators import CRD, Cluster
 
 
 @pytest.fixture(scope="session")
-def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """The API server."""
+def only_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """The API server of all files."""
     with serving(tmp_path_factory.mktemp("kubernetes")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def api_server(only_api_server: ApiServer) -> Iterator[ApiServer]:
+    """The API server, whose pods go with the file that made them."""
+    with leaving_no_pods(only_api_server) as server:
         yield server
 
 

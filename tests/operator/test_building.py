@@ -25,6 +25,7 @@ from rhapsode_operator.building import (
     selector,
 )
 from rhapsode_operator.observing import HASH_ANNOTATION, MANIFEST_ANNOTATION, PROTECT_ANNOTATIONS
+from support.contracts import contract
 from support.snapshots import resource
 
 JSON = dict[str, Any]
@@ -40,11 +41,12 @@ GPU: JSON = {
         "tokenSecretRef": {"name": "hub", "key": "read"},
     },
     "engine": {"name": "TensorRTLLM", "maxSequences": 64, "options": {"kvCacheFraction": 0.85}},
-    "relay": {"drainSeconds": 120},
+    "relay": {"drainSeconds": 120, "cors": {"allowedOrigins": ["https://chat.example.com"]}},
     "gpus": 2,
     "resources": {"worker": {"requests": {"cpu": "8", "memory": "64Gi"}, "limits": {"memory": "96Gi"}}},
     "cache": {"size": "200Gi", "storageClass": "fast"},
-    "auth": {"secretRef": {"name": "chat-keys"}},
+    "auth": {"secretRef": {"name": "chat-keys"}, "limits": {"streams": 20}},
+    "outcomes": [contract()],
     "podTemplate": {
         "metadata": {"labels": {"team": "search"}, "annotations": {"example.com/owner": "ada"}},
         "spec": {
@@ -114,6 +116,7 @@ SAME: list[tuple[str, JSON]] = [
     ("a default that is written down", {"gpuResource": "nvidia.com/gpu"}),
     ("the engine that is the default", {"engine": {"name": "OpenVINO"}}),
     ("an empty template", {"podTemplate": {}}),
+    ("limits that are the defaults", {"relay": {"limits": {"idleSeconds": 120}, "cors": {"allowedOrigins": []}}}),
 ]
 OTHER: list[tuple[str, JSON]] = [
     ("model", {"model": {"source": "builtin://smollm2-135m"}}),
@@ -129,6 +132,10 @@ OTHER: list[tuple[str, JSON]] = [
     ("memory", {"resources": {"worker": {"limits": {"memory": "1Gi"}}}}),
     ("cache", {"cache": {"size": "1Gi"}}),
     ("auth", {"auth": {"secretRef": {"name": "keys"}}}),
+    ("limits of keys", {"auth": {"secretRef": {"name": "keys"}, "limits": {"streams": 2}}}),
+    ("origins", {"relay": {"cors": {"allowedOrigins": ["*"]}}}), ("limits", {"relay": {"limits": {"idleSeconds": 121}}}),
+    ("contract", {"outcomes": [contract()]}),
+    ("contract's schema", {"outcomes": [contract("schema.$defs.place.properties.age", {"type": "integer"})]}),
     ("template's spec", {"podTemplate": {"spec": {"priorityClassName": "high"}}}),
     ("template's label", {"podTemplate": {"metadata": {"labels": {"a": "b"}}}}),
 ]  # fmt: skip
@@ -216,6 +223,18 @@ def test_only_the_worker_holds_gpus() -> None:
 )
 def test_the_image_is_that_of_the_engine_unless_one_is_named(spec: JSON, image: str) -> None:
     assert pod(blueprint(**spec))["spec"]["containers"][0]["image"] == image
+
+
+@pytest.mark.parametrize(("named", "image"), [({}, IMAGES.worker_cpu), ({"image": {"worker": "mine:3"}}, "mine:3")])
+def test_a_model_is_fetched_before_a_large_image_is_there(named: JSON, image: str) -> None:
+    """NVIDIA's image is over 20 GB, and has another version of the hub's client."""
+    made = pod(blueprint(engine={"name": "TensorRTLLM"}, model={"source": "hf://org/m"}, **named))["spec"]
+    assert {one["name"]: one["image"] for one in made["initContainers"]}["model"] == image
+
+
+def test_a_worker_is_told_how_many_gpus_it_has() -> None:
+    annotation = pod(blueprint(gpus=4))["metadata"]["annotations"]["rhapsode.dev/manifest"]
+    assert msgspec.json.decode(annotation)["spec"]["gpus"] == 4
 
 
 def test_each_pod_has_its_own_claim_or_all_share_one() -> None:

@@ -13,7 +13,7 @@ from support.documents import ROOT, blocks
 from support.kubelet import Kubelet
 from support.models import small_hub
 from support.service_proxy import ServiceProxy
-from support.sessions import Session, commands, compare, in_a_cluster, in_a_real_cluster
+from support.sessions import Session, in_a_cluster, in_a_real_cluster, run_documented
 
 BLOCKS = [block for block in blocks("console") if in_a_cluster(block) and not in_a_real_cluster(block)]
 
@@ -47,10 +47,7 @@ def session(api_server: ApiServer, namespace: str) -> Iterator[Session]:
 
 @pytest.mark.parametrize("document", dict.fromkeys(block.document for block in BLOCKS), ids=str)
 def test_every_command_runs_and_says_what_the_document_shows(document: str, session: Session) -> None:
-    for block in BLOCKS:
-        if block.document == document:
-            for command, shown in commands(block):
-                compare(block, command, session.run(command), shown)
+    run_documented(session, [block for block in BLOCKS if block.document == document])
 
 
 def test_there_are_commands() -> None:

@@ -85,6 +85,24 @@ def test_the_first_of_two_leads_and_the_other_waits() -> None:
     virtual_time.run(scene())
 
 
+def test_who_stands_by_says_so_once_for_each_leader(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "rhapsode.operator.lease")
+
+    async def scene() -> None:
+        shelf = Shelf()
+        second = elector(shelf, "two")
+        for leader in ("one", "three"):
+            first = elector(shelf, leader)
+            await first.acquire()
+            for _ in range(5):
+                assert not await second.try_acquire()
+            await first.release()
+
+    virtual_time.run(scene())
+    told = ["one leads", "two stands by: one leads", "three leads", "two stands by: three leads"]
+    assert [record.getMessage() for record in caplog.records] == told
+
+
 def test_of_two_that_reach_for_a_free_lease_one_wins() -> None:
     async def scene() -> None:
         shelf = Shelf()

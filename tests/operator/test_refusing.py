@@ -1,5 +1,6 @@
 """The API server refuses a bad manifest, with the words that `rhapsode play` says."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from rhapsode_contract.validating import ManifestError, decode_manifest
 from support.api_client import ApiError
 from support.api_server import ApiServer
+from support.contracts import BAD_CONTRACTS, contract, serving
 from support.documents import ROOT
 from support.manifests import BAD, changed
 
@@ -46,8 +48,41 @@ def test_both_refuse_it_with_the_same_words(cluster: ApiServer, path: str, value
     manifest = changed(path, value)
     with pytest.raises(ManifestError) as ours:
         decode_manifest(manifest)
-    where, rule = ours.value.problems[0]
+    _is_said_by_both(ours.value, _refusal(cluster, manifest))
+
+
+def _is_said_by_both(ours: ManifestError, said: str) -> None:
+    where, rule = ours.problems[0]
     words = rule.partition(", got")[0].partition(";")[0]
-    said = _refusal(cluster, manifest)
-    assert where in said or where in said.replace("[", ".").replace("]", "")  # limits[cpu] is limits.cpu
+    assert where in re.sub(r"\[([a-z]\w*)\]", r".\1", said)  # limits[cpu] is limits.cpu
     assert words in said or (words == "required" and "Required value" in said)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [one[:2] for one in BAD_CONTRACTS],
+    ids=[f"{path}={value!r:.30}" for path, value, _ in BAD_CONTRACTS],
+)
+def test_both_refuse_a_contract_with_the_same_words(cluster: ApiServer, path: str, value: Any) -> None:
+    manifest = serving(contract(path, value))
+    with pytest.raises(ManifestError) as ours:
+        decode_manifest(manifest)
+    _is_said_by_both(ours.value, _refusal(cluster, manifest))
+
+
+def test_both_refuse_too_many_contracts_and_two_of_one_name(cluster: ApiServer) -> None:
+    for manifest in (serving(contract(), contract()), serving(*(contract("name", f"c{n}") for n in range(17)))):
+        with pytest.raises(ManifestError) as ours:
+            decode_manifest(manifest)
+        _is_said_by_both(ours.value, _refusal(cluster, manifest))
+
+
+def test_the_largest_contracts_are_let_in(cluster: ApiServer) -> None:
+    """No rule may cost more than the API server is ready to spend."""
+    largest = contract("normalize", [{"path": f"/intents/{'x' * 240}{n}"} for n in range(64)])
+    largest["sinks"] = [{**largest["sinks"][0], "name": f"s{n}", "url": f"http://x/{'y' * 1000}"} for n in range(16)]
+    largest["prompt"]["narrative"] = "x" * 16_384
+    path = "/apis/rhapsode.dev/v1alpha1/namespaces/default/inferenceworkers"
+    manifest = serving(*({**largest, "name": f"c{n}"} for n in range(16)))
+    decode_manifest(manifest)
+    cluster.post(path, manifest, fieldValidation="Strict", dryRun="All")

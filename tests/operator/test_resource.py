@@ -11,6 +11,7 @@ from rhapsode_contract.validating import decode_manifest
 from rhapsode_operator.observing import read_worker
 from support.api_client import ApiError
 from support.api_server import ApiServer
+from support.contracts import contract, serving
 from support.documents import ROOT
 from support.manifests import GOOD, changed
 
@@ -39,6 +40,15 @@ def test_the_defaults_of_the_api_server_are_those_of_the_types(cluster: ApiServe
     assert filled == decode_manifest(GOOD).spec
     assert stored["spec"]["rollout"] == {"surge": 0, "timeoutSeconds": 300, "waitForIdle": True}
     assert stored["spec"]["replicas"] == 1
+
+
+def test_a_contract_is_kept_as_it_was_written_and_filled_as_we_fill_it(cluster: ApiServer, namespace: str) -> None:
+    written = serving(contract())
+    stored = create(cluster, namespace, written)
+    (kept,) = stored["spec"]["outcomes"]
+    assert kept["schema"] == written["spec"]["outcomes"][0]["schema"]
+    assert [rule.get("fallback") for rule in kept["normalize"]] == ["A Notable Location", "", [], None]
+    assert decode_manifest(stored).spec == decode_manifest(written).spec
 
 
 def test_explain_says_what_a_field_is_and_its_bounds(cluster: ApiServer) -> None:

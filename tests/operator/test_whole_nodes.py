@@ -24,23 +24,27 @@ def kubelet(api_server: ApiServer) -> Iterator[Kubelet]:
 
 @pytest.fixture(scope="module")
 def cluster(api_server: ApiServer, kubelet: Kubelet) -> Iterator[Cluster]:
-    """An operator for all tests here. What takes long begins at once."""
+    """An operator for all tests here."""
     api_server.install_crd(CRD)
     ours = Cluster(api_server, api_server.namespace())
     ours.operate()
-    kubelet.reject("reject-*", times=2)
-    ours.apply("deaf", relay={"heartbeatSeconds": 1})
-    ours.wait_ready("deaf")
-    kubelet.freeze("deaf-0", "relay")
     yield ours
     ours.close()
 
 
 @pytest.fixture(scope="module")
-def audit(cluster: Cluster) -> Iterator[PodAudit]:
+def audit(cluster: Cluster, kubelet: Kubelet) -> Iterator[PodAudit]:
+    """Who counts pods; two of the resource that the first test looks at are refused."""
     with PodAudit(cluster.server, cluster.namespace, {"reject": 1, "evict": 1, "far": 1}) as watching:
+        kubelet.reject("reject-*", times=2)
         cluster.apply("reject")
         yield watching
+
+
+def test_a_pod_that_a_node_refuses_comes_again(cluster: Cluster, kubelet: Kubelet, audit: PodAudit) -> None:
+    assert_told(cluster, "reject", "PodRejected", "node-0 refused reject-0", "no healthy devices")
+    wait_until(lambda: audit.made["reject"] == 2, "it is made again")
+    cluster.wait_status("reject", "counts that", lambda status: _replaced(status) == 1)
 
 
 def test_a_pod_that_fits_nowhere(cluster: Cluster, kubelet: Kubelet, audit: PodAudit) -> None:
@@ -48,12 +52,6 @@ def test_a_pod_that_fits_nowhere(cluster: Cluster, kubelet: Kubelet, audit: PodA
     assert_told(cluster, "big", "Unschedulable", "big-0 fits nowhere", "Insufficient nvidia.com/gpu")
     cluster.apply("big", gpus=8)
     assert_mended(cluster, "big", "Unschedulable")
-
-
-def test_a_pod_that_a_node_refuses_comes_again(cluster: Cluster, kubelet: Kubelet, audit: PodAudit) -> None:
-    assert_told(cluster, "reject", "PodRejected", "node-0 refused reject-0", "no healthy devices")
-    wait_until(lambda: audit.made["reject"] == 2, "it is made again")
-    cluster.wait_status("reject", "counts that", lambda status: _replaced(status) == 1)
 
 
 def test_an_evicted_pod_is_made_again(cluster: Cluster, kubelet: Kubelet, audit: PodAudit) -> None:
@@ -83,6 +81,9 @@ def test_the_pods_of_a_lost_node_keep_their_names_until_the_node_is_deleted(
 
 
 def test_a_relay_that_does_not_answer_any_more(cluster: Cluster, kubelet: Kubelet, audit: PodAudit) -> None:
+    cluster.apply("deaf", relay={"heartbeatSeconds": 1})
+    cluster.wait_ready("deaf")
+    kubelet.freeze("deaf-0", "relay")
     assert_told(cluster, "deaf", "RelayUnreachable", "the relay of deaf-0 at 127.")
     kubelet.thaw("deaf-0", "relay")
     assert_mended(cluster, "deaf", "RelayUnreachable")
