@@ -22,6 +22,7 @@ EXAMPLES = """examples:
   rhapsode ask "Why is the sky blue?"
   rhapsode ask --narration cute "Tell me a story" > story.txt
   rhapsode ask --url http://relay:8080 --max-tokens 50 "Count to ten" | my-agent
+  RHAPSODE_KEY=… rhapsode ask "Hello?"                where the worker has keys
   git diff | rhapsode ask --system "Summarise this diff" -"""
 
 

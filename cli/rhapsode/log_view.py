@@ -23,13 +23,17 @@ class LogView:
         """Show one line, if it is to be shown."""
         record = _parse(raw)
         self.seen.add(record.get("event", ""))
-        if record.get("level") == "error" and "job_id" not in record:
+        if record.get("level") == "error" and _is_of_a_life(record) and not self._follows(record):
             self.last_error = str(record.get("message", ""))
         if self._painter is None:
             sys.stdout.write(raw.decode(errors="replace"))
             sys.stdout.flush()
         elif not (self._lifecycle_only and "job_id" in record):
             self._paint(self._painter, record)
+
+    def _follows(self, record: dict[str, Any]) -> bool:
+        """Return whether an error is only what came of a load that failed, for which there are better words."""
+        return record.get("event") == "worker_lost" and "load_failed" in self.seen
 
     def _paint(self, painter: Painter, record: dict[str, Any]) -> None:
         if painter.style == "off" or (record.get("event") not in CATALOGUE and "message" not in record):
@@ -39,6 +43,11 @@ class LogView:
             words = str(record.get(painter.style, words))
         actor = str(record.get("actor", record.get("component", "")))
         painter.line(words, actor=actor, level=str(record.get("level", "info")))
+
+
+def _is_of_a_life(record: dict[str, Any]) -> bool:
+    """Return whether a record is of a process's life: neither of a request, nor a library's own word."""
+    return "event" in record and "job_id" not in record
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Each is a process of its own and started again when it dies. What cannot work en
 
 import argparse
 import asyncio
-import ipaddress
 import logging
 import os
 import signal
@@ -33,6 +32,7 @@ EXAMPLES = """examples:
   rhapsode play examples/smollm.yaml
   rhapsode play examples/smollm.yaml --port 9000 --admin-port 9001
   rhapsode play examples/smollm.yaml --ask "Why is the sky blue?"
+  rhapsode play examples/guarded.yaml --keys keys/    only who shows a key of that folder may ask
   rhapsode play examples/simulator.yaml | jq .message"""
 
 
@@ -60,6 +60,19 @@ def add_parser(commands: Any) -> None:
         default=names.DEFAULT_ADMIN_PORT,
         help="health and metrics; 0 takes a free one (default: %(default)s)",
     )
+    parser.add_argument(
+        "--secrets",
+        metavar="FOLDER",
+        type=_folder,
+        help="secrets of the manifest's outcomes: FOLDER/NAME/KEY is what a cluster has in key KEY of Secret NAME",
+    )
+    parser.add_argument(
+        "--keys",
+        metavar="FOLDER",
+        type=_folder,
+        help=f"let in who shows a key of this folder, one in each file (default: ${names.ENV_KEYS}, else everyone)",
+    )
+    parser.add_argument("--open", action="store_true", help="let everyone in who reaches --host, without keys")
     parser.add_argument("--ask", metavar="TEXT", help="ask this, write the answer to standard output, and stop")
     add_wishes(parser)
     parser.set_defaults(run=run)
@@ -71,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         manifest = read_manifest(args.file)
     except ManifestError as exc:
         raise CommandError(f"{args.file}: {'; '.join(map(str, exc.problems))}") from exc
-    _check_keys(manifest, args.host)
+    _check_keys(manifest, args)
     args.port, args.admin_port = _take_port(args.host, args.port), _take_port(args.host, args.admin_port)
     style = args.narration or manifest.spec.relay.narration
     asks = args.ask is not None
@@ -83,21 +96,22 @@ def run(args: argparse.Namespace) -> int:
         return asyncio.run(Play(args, manifest, given, view, painter).run())
 
 
-def _check_keys(manifest: InferenceWorker, host: str) -> None:
-    """Do not serve others without the keys that the manifest asks for: a laptop has no Secrets."""
-    if manifest.spec.auth is None or os.environ.get(names.ENV_KEYS) or _is_loopback(host):
+def _folder(text: str) -> Path:
+    path = Path(text).absolute()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return path
+
+
+def _check_keys(manifest: InferenceWorker, args: argparse.Namespace) -> None:
+    """Do not serve others without keys, unless that is said; never where the manifest asks for keys."""
+    if args.keys or os.environ.get(names.ENV_KEYS) or names.is_loopback(args.host):
         return
-    raise CommandError(
-        f"spec.auth asks for API keys and {host} is open to others: leave --host out,"
-        f" or set {names.ENV_KEYS} to a folder with a file for each key"
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    asks = manifest.spec.auth is not None
+    if asks or not args.open:
+        why = f"spec.auth asks for API keys and {args.host}" if asks else f"{args.host}"
+        remedy = "leave --host out, or name a folder with a file for each key: --keys FOLDER"
+        raise CommandError(f"{why} is open to others: {remedy}" + ("" if asks else "; --open lets everyone in"))
 
 
 class Play:
@@ -191,7 +205,7 @@ class Play:
         return await asyncio.to_thread(asking.ask, body_of(self._args, self._args.ask))
 
     def _environ(self) -> dict[str, str]:
-        return os.environ | {
+        environ = os.environ | {
             names.ENV_MANIFEST: str(self._given),
             names.ENV_SOCKET: self._socket(),
             names.ENV_HOST: self._args.host,
@@ -199,6 +213,8 @@ class Play:
             names.ENV_ADMIN_PORT: str(self._args.admin_port),
             names.ENV_WORKER_ID: os.environ.get(names.ENV_WORKER_ID) or self._manifest.metadata.name,
         }
+        given = {names.ENV_SECRETS: self._args.secrets, names.ENV_KEYS: self._args.keys}
+        return environ | {name: str(folder) for name, folder in given.items() if folder}
 
     def _socket(self) -> str:
         return str(names.default_socket(os.environ, self._args.port))

@@ -42,7 +42,9 @@ class RelayClient(httpx.Client):
 
 
 def open_client(url: str) -> RelayClient:
-    """Return a client of a relay, which shows the environment's key if there is one."""
+    """Return a client of a relay, which shows the environment's key if there is one. Raises CommandError."""
+    if not url.startswith(("http://", "https://")):
+        raise CommandError(f"{url}: write the relay's address as http://HOST:PORT")
     key = os.environ.get(ENV_KEY, "").strip()
     headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}
     return RelayClient(url, base_url=url, timeout=TIMEOUT, headers=headers)

@@ -16,6 +16,7 @@ from rhapsode_contract import events
 EXAMPLES = """examples:
   rhapsode watch
   rhapsode watch --url http://relay:8080 --narration story
+  RHAPSODE_KEY=… rhapsode watch        where the worker has keys
   rhapsode watch --until-ready && echo go"""
 
 _STATUS = {"ready": 0, "failed": EXIT_FAILED}
@@ -177,6 +178,8 @@ class _Bar(_Lines):
         state = "" if event.percent is None else f"{event.percent:.0f} %"
         if event.eta_s:
             state += f" about {event.eta_s:.0f} s left"
+        if event.ready_in_s and event.ready_in_s != event.eta_s:
+            state += f" (of all: {event.ready_in_s:.0f} s)"
         if self._task is None:
             self._task = self._progress.add_task(event.stage, total=None, state=state)
         total = None if event.percent is None else 100

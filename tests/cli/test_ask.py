@@ -95,6 +95,11 @@ def test_nothing_there_is_one_line() -> None:
     )
 
 
+def test_an_address_without_a_scheme_is_one_line() -> None:
+    status, _, err = Command("ask", "--url", "localhost:8080", "x").done()
+    assert (status, err) == (1, "rhapsode: localhost:8080: write the relay's address as http://HOST:PORT\n")
+
+
 def test_a_full_line_says_when_to_come_back() -> None:
     with running_relay(manifest(queueLimit=0)) as relay:
         status, _, err = ask(relay, "x").done()

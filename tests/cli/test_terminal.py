@@ -36,7 +36,7 @@ def test_on_a_terminal_an_answer_and_its_narration_do_not_run_into_each_other(
     assert "the answer\r\n" in shown, "progress of tokens does not stand in the middle of the answer"
 
 
-@pytest.mark.parametrize("command", [[], ["play"], ["ask"], ["watch"], ["narrate"]])
+@pytest.mark.parametrize("command", [[], ["play"], ["ask"], ["watch"], ["narrate"], ["selfcheck"]])
 def test_help_has_examples(command: list[str]) -> None:
     status, out, _ = Command(*command, "--help").done()
     assert status == 0

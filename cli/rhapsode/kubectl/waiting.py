@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from rhapsode.errors import EXIT_FAILED, EXIT_TRY_LATER, CommandError
+from rhapsode.kubectl.advising import RESUME, SCALE
 from rhapsode.kubectl.carrying import NotThereError
 from rhapsode.kubectl.reaching import Cluster
 from rhapsode.painting import Painter
@@ -50,10 +51,10 @@ def tell(worker: JSON, flags: str = "") -> Iterator[tuple[str, str]]:
     """Yield level and line of what an operator says of a worker that nobody can ask yet. CommandError: never."""
     name, spec, status = worker["metadata"]["name"], worker.get("spec") or {}, worker.get("status") or {}
     if spec.get("suspend"):
-        resume = f"""kubectl patch iw {name}{flags} --type=merge -p '{{"spec":{{"suspend":false}}}}'"""
+        resume = RESUME.format(name=name, flags=flags)
         raise CommandError(f"{name} is suspended: resume it with {resume}", EXIT_FAILED)
     if spec.get("replicas") == 0:
-        raise CommandError(f"{name} has no pods: kubectl scale iw {name}{flags} --replicas=1", EXIT_FAILED)
+        raise CommandError(f"{name} has no pods: {SCALE.format(name=name, flags=flags)}", EXIT_FAILED)
     if not status.get("conditions"):
         yield "warn", f"{name}: no operator has looked at it yet; is rhapsode-operator running?"
         return
