@@ -128,6 +128,37 @@ RELAYS = Row("Relays", (
     ),
     Panel("Memory of journals", (Query(f"rhapsode_relay_journal_bytes{{{RELAY}}}", "{{pod}}"),), "bytes", width=12),
 ))  # fmt: skip
+TURNS = Row("Streams and turns", (
+    Panel(
+        "Streams a second, by how far they got", (
+            Query(_rate("rhapsode_streams_started_total"), "{{worker}} started"),
+            Query(_rate("rhapsode_streams_completed_total"), "{{worker}} completed"),
+            Query(_rate("rhapsode_streams_disconnected_total"), "{{worker}} left by their last reader"),
+        ), what="Of requests and turns alike. A turn that is left goes on.",
+    ),
+    Panel(
+        "Time of a stream", (
+            Query(_quantile(0.5, "rhapsode_stream_duration_seconds", ", worker", RELAY), "{{worker}} half"),
+            Query(_quantile(0.99, "rhapsode_stream_duration_seconds", ", worker", RELAY), "{{worker}} 99 %"),
+        ), "s", "From acceptance to the end, writes of turns included.",
+    ),
+    Panel(
+        "Tokens of a stream", (
+            Query(_quantile(0.5, "rhapsode_stream_tokens", ", worker", RELAY), "{{worker}} half"),
+            Query(_quantile(0.99, "rhapsode_stream_tokens", ", worker", RELAY), "{{worker}} 99 %"),
+        ),
+    ),
+    Panel(
+        "Turns that were not valid a second",
+        (Query(_rate("rhapsode_turn_validation_failures_total"), "{{worker}}"),),
+        what="Nothing was written of them. The log says which rule, and where.", width=12,
+    ),
+    Panel(
+        "Writes of turns a second",
+        (Query(_rate("rhapsode_sink_calls_total", "worker, sink, status"), "{{worker}} {{sink}} {{status}}"),),
+        what="Skipped are those that a condition held back; failed ones are not tried again.", width=12,
+    ),
+))  # fmt: skip
 VRAM = Row("VRAM", (
     Panel(
         "VRAM in use", (Query(f"rhapsode_vram_used_bytes{{{RELAY}}}", "{{pod}} {{uuid}}"),), "bytes",
@@ -137,6 +168,11 @@ VRAM = Row("VRAM", (
         "Share of VRAM in use",
         (Query(f"rhapsode_vram_used_bytes{{{RELAY}}} / rhapsode_vram_total_bytes{{{RELAY}}}", "{{pod}} {{uuid}}"),),
         "percentunit", "Above 97 % the condition VRAMPressure is True.", width=12,
+    ),
+    Panel(
+        "Share of the KV cache in use",
+        (Query(f"rhapsode_kv_cache_used_blocks{{{RELAY}}} / rhapsode_kv_cache_total_blocks{{{RELAY}}}", "{{pod}}"),),
+        "percentunit", "Of engines that tell it. A full one lets requests wait inside the engine.", width=24,
     ),
 ))  # fmt: skip
 OPERATOR = Row("Operator", (
@@ -180,7 +216,7 @@ OPERATOR = Row("Operator", (
         ), "s",
     ),
 ))  # fmt: skip
-ROWS = (WORKERS, LOAD, RELAYS, VRAM, OPERATOR)
+ROWS = (WORKERS, LOAD, RELAYS, TURNS, VRAM, OPERATOR)
 
 
 def dashboard_json() -> str:

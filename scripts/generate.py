@@ -1,5 +1,6 @@
 """Write what is made from the code: `docs/narration.md`, `docs/inferenceworker.md`, `crds/`, `deploy/role.yaml`, and
-of the chart: its values, their schema and table, the CRD, the operator's rules and the dashboard.
+of the chart: its values, their schema and table, the CRD, the operator's rules and the dashboard; the list of
+`docs/hardware/`, and the table of `docs/clients.md`.
 
 Run by `make generate`; `.ci/run` fails when the result differs from what is committed.
 """
@@ -15,7 +16,10 @@ from rhapsode_contract.schemas import custom_resource_definition
 from rhapsode_operator.permissions import LEAD, WORK, role_yaml, rules_yaml
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from bench.hardware.storing import FOLDER, README, with_list
+
 from scripts.chart_pages import readme, values_schema, values_yaml
+from scripts.clients_page import with_clients
 from scripts.dashboard import dashboard_json
 from scripts.resource_page import resource_page
 
@@ -74,6 +78,9 @@ def main() -> None:
     (ROOT / "crds/inferenceworkers.rhapsode.dev.yaml").write_text(crd)
     (ROOT / "deploy/role.yaml").write_text(role_yaml())
     _write_chart(crd)
+    README.write_text(with_list(README.read_text(), FOLDER))
+    clients = ROOT / "docs/clients.md"
+    clients.write_text(with_clients(clients.read_text()))
 
 
 def _write_chart(crd: str) -> None:

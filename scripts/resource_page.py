@@ -129,6 +129,8 @@ def _type_words(kind: inspect.Type) -> str:
             return "boolean"
         case inspect.ListType():
             return "list"
+        case inspect.AnyType():
+            return "any"
         case inspect.DictType() | inspect.StructType():
             return "mapping"
         case _:
@@ -140,4 +142,4 @@ def _default_words(field: inspect.Field) -> str:
         return "**required**"
     if field.default is msgspec.NODEFAULT or isinstance(field.default, msgspec.Struct):
         return ""
-    return "" if field.default is None else f"`{json.dumps(field.default).strip(chr(34))}`"
+    return "" if field.default in (None, "") else f"`{json.dumps(field.default).strip(chr(34))}`"

@@ -3,9 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.fake_worker import FakeWorker
 from support.processes import Relay, running_relay
+
+settings.register_profile("rhapsode", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rhapsode")
+"""How long an example takes says something of the machine only."""
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Rules of the house that no linter knows."""
 
 import ast
+import json
 import re
 import subprocess
 import tomllib
@@ -12,7 +13,7 @@ from support.documents import ROOT, blocks, documents, fences, links
 
 SOURCES = sorted(
     path
-    for folder in ("contract", "relay", "worker_image", "cli", "operator", "bench", "scripts", "tests")
+    for folder in ("contract", "relay", "worker_image", "cli", "operator", "bench", "scripts", "tests", "examples")
     for path in (ROOT / folder).rglob("*.py")
 )
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -44,7 +45,8 @@ def test_a_file_says_one_thing(path: Path) -> None:
         and (node.end_lineno or 0) - node.lineno >= (60 if "tests" in path.parts else 40)
     ]
     assert long == [], "functions longer than 40 lines"
-    assert path.stem not in ("utils", "helpers", "manager", "common", "misc")
+    if "fakes" not in path.parts:  # a fake has the names of what it stands for
+        assert path.stem not in ("utils", "helpers", "manager", "common", "misc")
 
 
 @pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.stem)
@@ -60,7 +62,19 @@ def test_requirements_are_pinned_and_hashed_and_name_no_host(path: Path) -> None
 
 def test_every_image_has_its_requirements() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {path.stem for path in REQUIREMENTS} == set(project["optional-dependencies"])
+    sdks = {f"sdks-{path.stem}" for path in (ROOT / "tests/sdks").glob("*.in")}
+    assert {path.stem for path in REQUIREMENTS} == set(project["optional-dependencies"]) | sdks
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tests/sdks/node").rglob("*.json")), ids=lambda path: path.parent.name
+)
+def test_packages_of_node_are_pinned_and_hashed_and_name_no_host(path: Path) -> None:
+    text = path.read_text()
+    assert "://" not in text
+    if path.name == "package-lock.json":
+        packages = [entry for name, entry in json.loads(text)["packages"].items() if name]
+        assert all(entry["integrity"].startswith("sha512-") for entry in packages)
 
 
 def test_no_lock_file_with_addresses_is_committed() -> None:

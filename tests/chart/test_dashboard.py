@@ -72,6 +72,7 @@ def _busy_relay(relay: Relay, worker: FakeWorker) -> str:
     wait_until(lambda: relay.metric('rhapsode_load_percent{stage="importing"}') == 42, "the load is shown")
     loading = _page(relay)
     worker.send(frames.State(phase="ready"), frames.Vram(source="nvml", gpus=[gpu]))
+    worker.send(frames.Stats(kv_used=1, kv_total=2))
     with ask(relay.port) as stream:
         worker.serve("a")
         stream.rest()
@@ -81,11 +82,13 @@ def _busy_relay(relay: Relay, worker: FakeWorker) -> str:
 
 
 def _passed_on() -> str:
-    """Return what a relay tells of requests that it passed on: it takes two relays, which others test."""
+    """Return what a relay tells of requests passed on, of turns' writes, of limits: others test how it comes to that."""
     settings = RelaySettings.load(decode_manifest(yaml.safe_load((ROOT / "examples/simulator.yaml").read_text())), {})
     house = Conductor(settings, "epoch", logging.getLogger("tests"))
     house.counts.forward("stream", "done")
     house.counts.hand_over("draining")
+    house.counts.wrote("quest", "failed")
+    house.counts.time_out("idle_timeout")
     registry = CollectorRegistry()
     hearing, readers = Hearing(house), Readers(1, 1, 1)
     registry.register(RelayCollector(house, readers, Room(hearing, readers)))
@@ -152,7 +155,7 @@ def test_panels_do_not_overlap_and_have_a_head_of_each_part() -> None:
     assert len(cells) == len(set(cells))
     assert max(column for column, _ in cells) < 24
     heads = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-    assert heads == ["Workers", "Load", "Relays", "VRAM", "Operator"]
+    assert heads == ["Workers", "Load", "Relays", "Streams and turns", "VRAM", "Operator"]
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.api_server import ApiServer, NoTools, find_tools
+from support.pod_reports import path_of
 
 
 @contextmanager
@@ -25,3 +26,12 @@ def serving(folder: Path) -> Iterator[ApiServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def leaving_no_pods(server: ApiServer) -> Iterator[ApiServer]:
+    """Lend an API server, and remove what pods are left: the next kubelet's nodes would have to make room for them."""
+    yield server
+    server.start()
+    for pod in server.admin.items("/api/v1/pods"):
+        server.delete(path_of(pod), {"gracePeriodSeconds": 0})

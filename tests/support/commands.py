@@ -25,7 +25,7 @@ class Command:
             self.process.stdin.close()
             self.process.stdin = None
 
-    def done(self, seconds: float = 20) -> tuple[int, str, str]:
+    def done(self, seconds: float = 60) -> tuple[int, str, str]:
         """Return status, standard output and standard error."""
         out, err = self.process.communicate(timeout=seconds)
         return self.process.returncode, out, err
@@ -42,7 +42,7 @@ class Terminal:
         )  # fmt: skip
         os.close(end)
 
-    def shows(self, words: str, seconds: float = 20.0) -> str:
+    def shows(self, words: str, seconds: float = 60.0) -> str:
         """Return what is shown from now on, up to some words."""
         shown, deadline = b"", time.monotonic() + seconds
         while words.encode() not in shown:

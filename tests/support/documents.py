@@ -24,7 +24,7 @@ class Block(NamedTuple):
 
 def documents() -> list[Path]:
     """Return every page."""
-    return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+    return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 
 
 def blocks(*languages: str) -> list[Block]:

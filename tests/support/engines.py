@@ -5,14 +5,43 @@ import threading
 import time
 from collections.abc import Coroutine
 from concurrent.futures import Future, wait
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rhapsode_contract import frames
 from rhapsode_worker.composing import Piece
 from rhapsode_worker.engines import Engine, EngineStats, Finished, LoadPlan, Prefilled, Step, make_engine
+from support.models import smollm
 
 T = TypeVar("T")
 DEADLINE_S = 60.0
+TEMPLATE = Path(__file__).parent / "calling.jinja"
+"""A chat template in the ways of Hermes and Qwen."""
+SLOTS = 2
+CONTEXT = 512
+LARGE = 2048
+
+
+def plan_of(name: str, **changes: Any) -> LoadPlan:
+    options: dict[str, Any] = {"load": [], "tokensPerSecond": 200, "splitUtf8": True} if name == "Simulator" else {}
+    path = str(smollm()) if name == "OpenVINO" else ""
+    defaults: dict[str, Any] = {
+        "engine": name, "model": "m", "path": path, "max_sequences": SLOTS, "max_context_tokens": CONTEXT, "options": options,
+    }  # fmt: skip
+    return LoadPlan(**(defaults | changes))
+
+
+def calling_plan(name: str, folder: Path) -> LoadPlan:
+    """Return a plan of an engine whose model's chat template has tools."""
+    template = TEMPLATE.read_text()
+    match name:
+        case "OpenVINO":
+            return plan_of(name, max_context_tokens=LARGE, options={"chat_template": template})
+        case "TensorRTLLM":
+            (folder / "chat_template.jinja").write_text(template)
+            return plan_of(name, max_context_tokens=LARGE, path=str(folder))
+    plan = plan_of(name)
+    return plan_of(name, options=plan.options | {"tools": True})
 
 
 class Run:

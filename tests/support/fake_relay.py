@@ -29,9 +29,9 @@ class FakeRelay:
             self._server = socket.socket(socket.AF_UNIX)
             self._server.bind(str(self.path))
             self._server.listen(8)
-            self._server.settimeout(20)
+            self._server.settimeout(60)
         self.sock, _ = self._server.accept()
-        self.sock.settimeout(20)
+        self.sock.settimeout(60)
         self._rest = b""
         return self.wait(frames.Hello)
 
@@ -41,7 +41,7 @@ class FakeRelay:
 
     def wait(self, kind: type[F], **wanted: Any) -> F:
         """Return the next frame of a kind with these values; what comes before is in `heard`."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             for at, frame in enumerate(self.heard):
                 if isinstance(frame, kind) and all(getattr(frame, name) == value for name, value in wanted.items()):
@@ -53,11 +53,13 @@ class FakeRelay:
     def until(self, kind: type[F], **wanted: Any) -> list[frames.WorkerFrame]:
         """Return all frames up to one of a kind, it included."""
         seen: list[frames.WorkerFrame] = []
+        deadline = time.monotonic() + 60
         while True:
             while self.heard:
                 seen.append(frame := self.heard.pop(0))
                 if isinstance(frame, kind) and all(getattr(frame, name) == value for name, value in wanted.items()):
                     return seen
+            assert time.monotonic() < deadline, f"no {kind.__name__} {wanted} in {seen[-5:]}"
             self._receive()
 
     def die(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from rhapsode_contract import frames
+from rhapsode_contract.guides import GUIDE_WORDS
 
 _decoder = msgspec.json.Decoder(frames.RelayFrame)
 F = TypeVar("F")
@@ -18,11 +19,12 @@ class FakeWorker:
 
     def __init__(self, path: Path, *, slots: int = 8, hello: bool = True, ready: bool = True, **said: Any) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(10)
+        self.sock.settimeout(60)
         self.sock.connect(str(path))
         self._rest = b""
         self._waiting: list[frames.RelayFrame] = []
-        caps = frames.Caps(slots=slots, context_tokens=100_000, json_schema=bool(said.pop("json_schema", False)))
+        keeps = {kind: bool(said.pop(kind, False)) for kind in (*GUIDE_WORDS, "tools", "penalties", "logprobs")}
+        caps = frames.Caps(slots=slots, context_tokens=100_000, **keeps)
         if hello:
             defaults: dict[str, Any] = {"proto": 1, "boot_id": "boot", "engine": "Fake", "model": "sim", "caps": caps}
             greeting: list[frames.WorkerFrame] = [
@@ -37,7 +39,7 @@ class FakeWorker:
     def raw(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def receive(self, kind: type[F]) -> F:
+    def receive(self, kind: type[F] | tuple[type[F], ...]) -> F:
         """Return the next frame of a kind; others stay for later."""
         while True:
             for frame in self._waiting:

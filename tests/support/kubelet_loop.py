@@ -25,6 +25,8 @@ from support.pod_statuses import now, unschedulable
 JSON = dict[str, Any]
 OVER = ("Succeeded", "Failed")
 _numbers = itertools.count(1)
+_promised: dict[tuple[str, str], str] = {}
+"""Addresses of pods to come, by namespace and name."""
 
 
 class KubeletLoop:
@@ -148,8 +150,8 @@ class KubeletLoop:
             self.lives[uid] = self._live(pod)
 
     def _live(self, pod: JSON) -> Life:
-        number = next(_numbers)
-        ip = _address(number)
+        number, metadata = next(_numbers), pod["metadata"]
+        ip = _promised.get((metadata["namespace"], metadata["name"])) or _address(number)
         if self._hollow_s is not None:
             return HollowLife(self._house, pod, ip, self._hollow_s)
         self.seen.append(PodLife(self._house, pod, ip, number))
@@ -232,10 +234,9 @@ class KubeletLoop:
                 raise
 
 
-def coming_addresses(count: int) -> list[str]:
-    """Return the addresses of the next pods, for a test that must know them before."""
-    number = next(_numbers)
-    return [_address(number + 1 + one) for one in range(count)]
+def promise_address(namespace: str, name: str) -> str:
+    """Return the address that a pod will have, for a test that must know it before."""
+    return _promised.setdefault((namespace, name), _address(next(_numbers)))
 
 
 def _address(number: int) -> str:

@@ -70,7 +70,7 @@ BAD: list[tuple[str, Any, str]] = [
     ),
     ("spec.relay.graceSeconds", 3601, "spec.relay.graceSeconds: expected 0..3600, got 3601"),
     ("spec.relay.drain_seconds", 5, "spec.relay.drain_seconds: unknown field; did you mean drainSeconds?"),
-    ("spec.xyz", 1, "spec.xyz: unknown field; known are model, engine, relay, replicas, "),
+    ("spec.xyz", 1, "spec.xyz: unknown field; known are model, engine, relay, outcomes, "),
     ("spec.replicas", -1, "spec.replicas: expected 0..256, got -1"),
     ("spec.replicas", 257, "spec.replicas: expected 0..256, got 257"),
     ("spec.replicas", "two", 'spec.replicas: must be of type integer, got "two"'),
@@ -114,6 +114,24 @@ BAD: list[tuple[str, Any, str]] = [
     ("spec.disruption.protectLoads", True, "spec.disruption.protectLoads: unknown field; did you mean protectLoad?"),
     ("spec.auth", {}, "spec.auth.secretRef: required"),
     ("spec.auth", {"secretRef": {"name": "No"}}, "spec.auth.secretRef.name: expected a Kubernetes name"),
+    (
+        "spec.auth",
+        {"secretRef": {"name": "a"}, "limits": {"streams": 0}},
+        "spec.auth.limits.streams: expected 1..65536, got 0",
+    ),
+    (
+        "spec.auth",
+        {"secretRef": {"name": "a"}, "limits": {"requests": 1}},
+        "spec.auth.limits.requests: unknown field",
+    ),
+    ("spec.relay.limits", {"idleSeconds": 0}, "spec.relay.limits.idleSeconds: expected 1..86400, got 0"),
+    ("spec.relay.limits", {"connections": 1}, "spec.relay.limits.connections: expected 16..65536, got 1"),
+    (
+        "spec.relay.cors.allowedOrigins",
+        ["https://a.example/"],
+        "spec.relay.cors.allowedOrigins[0]: expected '*' or an origin as a browser sends it",
+    ),
+    ("spec.relay.cors.allowedOrigins", ["*", "https://a"], "spec.relay.cors.allowedOrigins: '*' allows every origin"),
     ("spec.podTemplate.spec", "x", 'spec.podTemplate.spec: must be of type object, got "x"'),
     (
         "spec.podTemplate.metadata.labels",

@@ -20,7 +20,7 @@ from support.roles import grant
 
 JSON = dict[str, Any]
 CRD = ROOT / "crds/inferenceworkers.rhapsode.dev.yaml"
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 LOUD = ("warn", "warning", "error")
 
 

@@ -19,7 +19,7 @@ import yaml
 
 from rhapsode_contract import names
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def free_port() -> int:
@@ -29,13 +29,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_S) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_S, *, pause_s: float = 0.01) -> Any:
     """Return the first true value of a condition; fail with `what` when it does not come."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds} s in vain until {what}")
-        time.sleep(0.01)
+        time.sleep(pause_s)
     return value
 
 

@@ -24,7 +24,10 @@ class Replica:
         self.port = listed[self.name]
         self._folder = folder
         self._admin_port = free_port()
+        outcomes = relay.pop("outcomes", None)
         self._resource = manifest(**relay)
+        if outcomes is not None:
+            self._resource["spec"]["outcomes"] = outcomes
         peers = ",".join(f"{name}=127.0.0.1:{port}" for name, port in listed.items())
         self._environ = {names.ENV_PEERS: peers, names.ENV_WORKER_ID: self.name} | environ
         self.worker: FakeWorker | None = None
@@ -84,7 +87,7 @@ def replicas(
         started = []
         for number in range(count):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            one = Replica(folder, number, listed, environ or {}, relay)
+            one = Replica(folder, number, listed, environ or {}, dict(relay))
             stack.callback(one.close)
             started.append(one)
         for one in started[: count if ready is None else ready]:

@@ -6,7 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 import httpx
@@ -17,7 +17,7 @@ from support.processes import free_port, wait_until
 WATCH_S = 120
 """How long a command that never ends may run; one that tells of readiness ends then."""
 _SHAPES = [
-    (re.compile(r"\b(?!req\b)[a-z]+-[0-9a-z]{16}\b"), "JOB"),
+    (re.compile(r"(?<![A-Za-z0-9])(?!req\b)[a-z]+-[0-9a-z]{16}\b"), "JOB"),
     (re.compile(r"\breq-[0-9a-f]{16}\b"), "REQ"),
     (re.compile(r"\b[0-9a-f]{12,64}\b"), "HEX"),
     (re.compile(r"\bmw[0-9a-z]{6}\b"), "EPOCH"),
@@ -60,7 +60,8 @@ class Session:
     """A shell in the repository whose ports are free ones."""
 
     def __init__(self, folder: Path, environ: dict[str, str] | None = None) -> None:
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port, self.journal_port = free_port(), free_port(), free_port()
+        self.folder = folder
         self.background: list[subprocess.Popen[bytes]] = []
         self.environ = (
             os.environ
@@ -75,7 +76,7 @@ class Session:
 
     def run(self, command: str) -> str:
         """Run a command to its end, or in the background until its worker is ready; return what it said."""
-        command = command.replace("8080", str(self.port)).replace("9101", str(self.admin_port))
+        command = self._at_free_ports(command)
         if "rhapsode play" in command and "--port" not in command and "--help" not in command:
             ports = f"rhapsode play --port {self.port} --admin-port {self.admin_port}"
             command = command.replace("rhapsode play", ports)
@@ -91,6 +92,19 @@ class Session:
         assert done.returncode == 0, (command, done.stdout)
         return done.stdout
 
+    def _at_free_ports(self, text: str) -> str:
+        """Return a command with our ports; a manifest that names one of them is copied, with ours."""
+        ours = {"8080": self.port, "9101": self.admin_port, "8765": self.journal_port}
+        for shown, port in ours.items():
+            text = text.replace(shown, str(port))
+        for name in re.findall(r"[\w./-]+\.yaml", text):
+            manifest = (ROOT / name).read_text() if (ROOT / name).is_file() else ""
+            if "8765" in manifest:
+                copy = self.folder / Path(name).name
+                copy.write_text(manifest.replace("8765", str(self.journal_port)))
+                text = text.replace(name, str(copy))
+        return text
+
     def _watch(self, command: str) -> str:
         """Run a command that never ends until what it watches is ready."""
         watching = ["timeout", str(WATCH_S), *shlex.split(command)]
@@ -105,20 +119,30 @@ class Session:
 
     def _start(self, command: str) -> None:
         self.background.append(
-            subprocess.Popen(shlex.split(command), cwd=ROOT, env=self.environ, stdout=subprocess.DEVNULL)
+            subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=ROOT, env=self.environ, stdout=subprocess.DEVNULL)
         )
-        wait_until(self._ready, f"{command} is ready", 120)
-
-    def _ready(self) -> bool:
-        try:
-            return bool(httpx.get(f"http://127.0.0.1:{self.admin_port}/readyz").status_code == 200)
-        except httpx.TransportError:
-            return False
+        page = f"{self.journal_port}/healthz" if " -m journal" in command else f"{self.admin_port}/readyz"
+        wait_until(lambda: _answers(f"http://127.0.0.1:{page}"), f"{command} is ready", 120)
 
     def close(self) -> None:
         for process in self.background:
             process.send_signal(signal.SIGINT)
             process.wait(30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return bool(httpx.get(url).status_code == 200)
+    except httpx.TransportError:
+        return False
+
+
+def run_documented(session: Session, blocks: Iterable[Block], leave_out: Container[str] = ()) -> None:
+    """Type the commands of a document's blocks, in their order, and look at what is said."""
+    for block in blocks:
+        for command, shown in commands(block):
+            if command not in leave_out:
+                compare(block, command, session.run(command), shown)
 
 
 def compare(block: Block, command: str, said: str, shown: list[str]) -> None:

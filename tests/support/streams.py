@@ -33,7 +33,7 @@ class Stream:
         headers: dict[str, str] | None = None,
         receive_buffer: int | None = None,
         chunk: int = 65536,
-        timeout: float = 20.0,
+        timeout: float = 60.0,
         host: str = "127.0.0.1",
     ) -> None:
         self._chunk = chunk

@@ -81,7 +81,7 @@ class TinyOperator(Running):
         mine = [record for record in list(self.records) if record.get("event") == "reconciled"]
         return [record for record in mine if record["key"].endswith(f"/{name}")]
 
-    def wait_run(self, name: str, seconds: float = 20, **facts: Any) -> dict[str, Any]:
+    def wait_run(self, name: str, seconds: float = 60, **facts: Any) -> dict[str, Any]:
         """Return the record of a reconcile that saw this."""
 
         def found() -> dict[str, Any] | None:

@@ -84,7 +84,7 @@ def come_back(play: Play, job_id: str, last_id: str) -> Stream:
 
 def test_a_relay_that_dies_again_and_again_costs_a_reader_nothing() -> None:
     with playing_slowly(onDisconnect="continue") as play:
-        stream = ask(play.port, "hello", seed=1, max_tokens=TOKENS)
+        stream = ask(play.port, "hello", seed=1, max_tokens=3 * TOKENS)
         job_id, last_id = stream.headers["x-job-id"], ""
         for _ in range(3):
             last_id = [stream.next("token") for _ in range(10)][-1].id
@@ -96,7 +96,7 @@ def test_a_relay_that_dies_again_and_again_costs_a_reader_nothing() -> None:
         stream.close()
         assert names_of(text)[-2:] == ["end", "done"]
         with resume(play.port, job_id) as again:
-            assert text_of(again.rest()) == simulated_text(1, "hello", TOKENS)
+            assert text_of(again.rest()) == simulated_text(1, "hello", 3 * TOKENS)
 
 
 def test_sigterm_lets_the_stream_finish_and_exits_0() -> None:

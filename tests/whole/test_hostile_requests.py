@@ -33,7 +33,7 @@ wishes = st.fixed_dictionaries(
         name: values | st.integers(-3, 40)
         for name in (
             "model", "prompt", "messages", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop",
-            "json_schema", "on_disconnect", "narration",
+            "json_schema", "regex", "grammar", "on_disconnect", "narration",
         )
     },
 )  # fmt: skip

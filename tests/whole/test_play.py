@@ -6,35 +6,22 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-import yaml
 
 from rhapsode_worker.engines.simulating import simulated_text
 from support.commands import on_terminal
 from support.documents import ROOT
 from support.models import small_hub, smollm
-from support.processes import free_port, manifest, playing
+from support.plays import PLAY, play, written
+from support.processes import manifest, playing, wait_until
 from support.streams import ask
 
-PLAY = [sys.executable, "-m", "rhapsode", "play"]
-EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
-
-
-def play(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    ports = ["--port", str(free_port()), "--admin-port", str(free_port())]
-    return subprocess.run(
-        [*PLAY, *ports, *map(str, args)], capture_output=True, text=True, timeout=120, check=False, **options
-    )
-
-
-def written(folder: Path, resource: Any) -> Path:
-    path = folder / "worker.yaml"
-    path.write_text(resource if isinstance(resource, str) else yaml.safe_dump(resource))
-    return path
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.yaml") if "TensorRTLLM" not in path.read_text())
+"""Those that play without a GPU."""
 
 
 # What works
@@ -203,4 +190,39 @@ def test_keys_that_the_manifest_asks_for_are_not_left_out_where_others_can_reach
     done = play(written(tmp_path, resource), "--host", "0.0.0.0")
     assert done.returncode == 1
     assert done.stderr.startswith("rhapsode: spec.auth asks for API keys and 0.0.0.0 is open to others")
-    assert "RHAPSODE_KEYS" in done.stderr
+    assert "--keys FOLDER" in done.stderr
+    again = play(written(tmp_path, resource), "--host", "0.0.0.0", "--open")
+    assert again.stderr == done.stderr, "--open is for manifests that ask for no keys"
+
+
+def test_a_play_that_others_can_reach_says_how_to_close_or_open_it(tmp_path: Path) -> None:
+    done = play(written(tmp_path, manifest()), "--host", "0.0.0.0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "rhapsode: 0.0.0.0 is open to others: leave --host out, or name a folder with a file for each key: --keys FOLDER;"
+        " --open lets everyone in\n"
+    )
+
+
+def test_an_open_play_says_that_it_is_open() -> None:
+    with playing(manifest(), "--host", "0.0.0.0", "--open") as opened:
+        said = opened.wait_record("relay_open")
+        assert said["message"].startswith(f"Whoever reaches 0.0.0.0:{opened.port} may ask: there are no API keys.")
+        opened.wait_ready()
+        assert httpx.get(f"{opened.url}/v1/models").status_code == 200
+
+
+def test_a_play_with_keys_lets_in_who_shows_one(tmp_path: Path) -> None:
+    (tmp_path / "alice").write_text("first")
+    with playing(manifest(), "--host", "0.0.0.0", "--keys", str(tmp_path)) as locked:
+        locked.wait_record("relay_start")
+        wait_until(lambda: _status(f"{locked.url}/v1/models", "first") == 200, "the key opens")
+        assert _status(f"{locked.url}/v1/models", "other") == 401
+        assert not [record for record in locked.records if record.get("event") == "relay_open"]
+
+
+def _status(url: str, key: str) -> int:
+    try:
+        return httpx.get(url, headers={"Authorization": f"Bearer {key}"}).status_code
+    except httpx.TransportError:
+        return 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -85,6 +86,32 @@ def test_a_schema_is_kept(smollm_play: Play) -> None:
         answer = json.loads(text_of(stream.rest()))
     assert set(answer) == {"city", "big"}
     assert isinstance(answer["big"], bool)
+
+
+@pytest.mark.parametrize(
+    ("guide", "pattern"),
+    [
+        ({"regex": "[A-Z][a-z]{2,8}, [0-9]{4}"}, "[A-Z][a-z]{2,8}, [0-9]{4}"),
+        ({"grammar": 'root ::= "yes" | "no"'}, "yes|no"),
+    ],
+    ids=["regex", "grammar"],
+)
+def test_a_regular_expression_and_a_grammar_are_kept_to(
+    smollm_play: Play, guide: dict[str, str], pattern: str
+) -> None:
+    with ask(smollm_play.port, chat("Name a city and a year."), max_tokens=30, temperature=0, **guide) as stream:
+        assert re.fullmatch(pattern, text_of(stream.rest()))
+
+
+def test_a_hostile_regular_expression_is_refused_and_disturbs_nobody(smollm_play: Play) -> None:
+    with ask(smollm_play.port, chat(STORY), max_tokens=60, temperature=0) as other:
+        other.next("token")
+        with ask(smollm_play.port, chat("Hi"), regex="(.|..|...){50,500}x") as stream:
+            error = stream.until("error")[-1].data["error"]
+        assert (error["code"], error["param"]) == ("invalid_regex", "regex")
+        assert "Correct or simplify it" in error["message"]
+        assert other.rest()[-1].name == "done"
+    assert len(smollm_play.pids("rhapsode_worker.child")) == 1
 
 
 def test_many_at_once_get_their_own_answers(smollm_play: Play) -> None:

@@ -60,7 +60,9 @@ const char *nvmlErrorString(Ret ret) {
         default: return "Some Error";
     }
 }
+Ret nvmlSystemGetConfComputeSettings(uint32_t *settings) { NEED; settings[4] = 7; return OK; }
 Ret nvmlSystemGetDriverVersion(char *text, unsigned size) { NEED; snprintf(text, size, "580.126.09"); return OK; }
+Ret nvmlSystemGetCudaDriverVersion_v2(int *version) { NEED; *version = 13000; return OK; }
 Ret nvmlDeviceGetCount_v2(unsigned *count) {
     NEED; *count = 0;
     for (unsigned i = 0; i < S->count; i++) *count += is_whole(i);
@@ -72,7 +74,17 @@ Ret nvmlDeviceGetHandleByIndex_v2(unsigned index, Dev *dev) {
     return INVALID;
 }
 Ret nvmlDeviceGetUUID(Dev dev, char *text, unsigned size) {
-    DEV(dev); snprintf(text, size, "%s-0000000%ld-fake", dev->parent ? "MIG" : "GPU", (long)(dev - S->gpu)); return OK;
+    DEV(dev);
+    const char *rest = getenv("FAKE_NVML_UUIDS") ? "0000-0000-0000-000000000000" : "fake";  /* as cuda.c tells them */
+    snprintf(text, size, "%s-%08lx-%s", dev->parent ? "MIG" : "GPU", (long)(dev - S->gpu), rest); return OK;
+}
+Ret nvmlDeviceGetHandleByUUID(const char *wanted, Dev *out) {
+    NEED; char known[96];
+    for (unsigned i = 0; i < S->count; i++) {
+        Ret ret = nvmlDeviceGetUUID(&S->gpu[i], known, sizeof known);
+        if (!ret && !strcmp(known, wanted)) { *out = &S->gpu[i]; return OK; }
+    }
+    return NOT_FOUND;
 }
 Ret nvmlDeviceGetName(Dev dev, char *text, unsigned size) {
     DEV(dev); snprintf(text, size, dev->parent ? "NVIDIA H100 MIG 3g.40gb" : "NVIDIA H100 80GB"); return OK;

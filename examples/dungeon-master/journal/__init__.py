@@ -1,0 +1,1 @@
+"""A campaign's journal: quests, combats, points of interest and narratives, kept in SQLite and served over HTTP."""
