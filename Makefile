@@ -3,23 +3,29 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SDKS := .sdks/.installed
 PYTHON ?= $(shell sh scripts/find-python 2>/dev/null)
 QUESTION ?= Why is the sky blue? Answer in one sentence.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types generate bench bench-operator lock images e2e
+.PHONY: help install sdks demo demo-dungeon test lint types generate bench bench-operator hardware lock images e2e
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv with everything in it, from pinned and hashed requirements
 
+sdks: $(SDKS) ## install the SDKs that the tests run with, and a Node for those in JavaScript
+
 demo: $(STAMP) ## fetch a small real model, play it on this machine and ask it a question
 	@$(BIN)/rhapsode play examples/smollm.yaml --port 0 --admin-port 0 --ask "$(QUESTION)"
 
-test: $(STAMP) ## run all tests (the first time fetches the model: 93 MB)
+demo-dungeon: $(STAMP) ## play three turns of examples/dungeon-master: told live, checked, and kept in a journal
+	@$(BIN)/python examples/dungeon-master/demo.py
+
+test: $(STAMP) $(SDKS) ## run all tests, or ARGS=tests/cli (the first time fetches the model: 93 MB, and the SDKs)
 	@echo "· running the tests"
-	@KUBEBUILDER_ASSETS="$$(sh scripts/kubernetes-tools)" $(BIN)/python -m pytest $(ARGS)
+	@KUBEBUILDER_ASSETS="$$(sh scripts/kubernetes-tools)" $(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto --dist loadfile)
 
 lint: $(STAMP) ## check style and layers
 	@echo "· checking style and layers"
@@ -41,6 +47,9 @@ bench: $(STAMP) ## measure speed and memory against the peers that are installed
 bench-operator: $(STAMP) ## measure the operator on a real API server; prints the table
 	@KUBEBUILDER_ASSETS="$$(sh scripts/kubernetes-tools)" $(BIN)/python -m bench.operator $(ARGS)
 
+hardware: $(STAMP) ## measure on this machine's NVIDIA GPU what the worker tells of VRAM; reports to docs/hardware/
+	@$(BIN)/python -m bench.hardware $(ARGS)
+
 images: ## build the container images, TAG=... or the project's version; prints their sizes
 	@sh scripts/build-images $(TAG)
 
@@ -60,3 +69,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 	@echo "· ready: $(BIN)/rhapsode --help"
+
+$(SDKS): $(wildcard requirements/sdks-*.txt) $(wildcard tests/sdks/node/*/package-lock.json) scripts/install-sdks | $(STAMP)
+	@echo "· installing the SDKs that the tests run with: 4 Python environments, 2 of Node (a minute or two)"
+	@sh scripts/install-sdks
+	@touch $(SDKS)

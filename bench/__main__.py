@@ -83,10 +83,31 @@ def real_model(rounds: int) -> None:
     say(f"| | {through.tok_s / direct.tok_s:.1%} | {through.ttft_ms - direct.ttft_ms:+.1f} |")
 
 
+def two_phases(rounds: int) -> None:
+    """Print what a turn costs beside the model, the sinks and the text."""
+    from bench.turns import costing
+
+    say("\nTurns of examples/dungeon-master: five calls, four of them writes; model and sinks answer at once\n")
+    say(
+        "| at once | unfinished | p50 ms | p99 ms | without the calls: p50 | p99 | CPU ms | turns/s |\n|" + "---|" * 8
+    )
+    for at_once, one in costing.time_of_turns(rounds * 4).items():
+        say(
+            f"| {at_once} | {one.unfinished} | {one.p50:.2f} | {one.p99:.2f} | {one.own_p50:.2f} | {one.own_p99:.2f} "
+            f"| {one.cpu:.2f} | {one.turns_s:.0f} |"
+        )
+    say("\n| memory of a turn, beside its text | KiB | with who reads it |\n|---|---|---|")
+    for hold in ("narrative", "intents", "sinks"):
+        alone, read = (costing.memory_of_running(hold, read=read) for read in (False, True))
+        say(f"| that waits for its {hold} | {alone:.1f} | {read:.1f} |")
+    say(f"| that is over and kept | {costing.memory_of_kept():.1f} | |")
+
+
 PARTS: dict[str, Callable[[int], None]] = {
     "throughput": throughput,
     "streams": latency,
     "small": small_things,
+    "turns": two_phases,
     "model": real_model,
 }
 

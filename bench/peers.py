@@ -43,6 +43,11 @@ class Peer:
         self.source = source
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        """The process to look at; 0 if there is none."""
+        return self._process.pid if self._process is not None else 0
+
     def cpu_s(self) -> float:
         """CPU seconds so far, of all its processes."""
         return sum(sum(one.cpu_times()[:2]) for one in self._all())
@@ -86,19 +91,27 @@ def _await_port(port: int) -> None:
 def relay(on_disconnect: OnDisconnect = "grace") -> Iterator[Peer]:
     """Our relay, as a pod runs it."""
     with tempfile.TemporaryDirectory() as text:
-        folder, port = Path(text), free_port()
+        folder = Path(text)
         relay_spec = RelaySpec(queue_limit=10_000, drain_seconds=0, on_disconnect=on_disconnect)
         manifest = write_manifest(folder, "sim", EngineSpec(name="Simulator"), relay_spec)
-        environ = {
-            "RHAPSODE_MANIFEST": str(manifest),
-            "RHAPSODE_SOCKET": str(folder / "w.sock"),
-            "RHAPSODE_PORT": str(port),
-            "RHAPSODE_ADMIN_PORT": str(free_port()),
-        }
-        command = pinned(PROXY_CORE, sys.executable, "-m", "rhapsode_relay")
-        with _running(command, folder, environ) as process:
-            _await_port(port)
-            yield Peer("rhapsode relay", str(port), "relay", str(folder / "w.sock"), process)
+        with running_relay(folder, manifest) as peer:
+            yield peer
+
+
+@contextlib.contextmanager
+def running_relay(folder: Path, manifest: Path) -> Iterator[Peer]:
+    """Our relay, with a manifest and a folder for its socket and log."""
+    port = free_port()
+    environ = {
+        "RHAPSODE_MANIFEST": str(manifest),
+        "RHAPSODE_SOCKET": str(folder / "w.sock"),
+        "RHAPSODE_PORT": str(port),
+        "RHAPSODE_ADMIN_PORT": str(free_port()),
+    }
+    command = pinned(PROXY_CORE, sys.executable, "-m", "rhapsode_relay")
+    with _running(command, folder, environ) as process:
+        _await_port(port)
+        yield Peer("rhapsode relay", str(port), "relay", str(folder / "w.sock"), process)
 
 
 @contextlib.contextmanager

@@ -5,11 +5,12 @@ import json
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
+
+from support.processes import wait_until
 
 Body = dict[str, Any]
 
@@ -107,11 +108,7 @@ class Cluster:
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     """Return the first true value of a condition; fail with `what` when it does not come in time."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain until {what}"
-        time.sleep(LOOK_S)
-    return value
+    return wait_until(condition, what, seconds, pause_s=LOOK_S)
 
 
 def condition_of(body: Body, kind: str) -> Body:

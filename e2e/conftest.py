@@ -1,8 +1,10 @@
 """Fixtures of the scenarios: the cluster, the operator from the chart, a client inside, a namespace of one's own."""
 
+import contextlib
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -53,14 +55,30 @@ def client(cluster: Cluster) -> Client:
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace that ends with the test; if the test failed, its state is written down first."""
-    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
+    with _namespace(cluster, request, lambda: request.node.stash.get(_failed, False)) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def room(cluster: Cluster, _installed: Operator, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace that the tests of a file share, where what they need takes long to start; the operator is there."""
+    _installed.install()
+    before = request.session.testsfailed
+    with _namespace(cluster, request, lambda: request.session.testsfailed > before) as name:
+        yield name
+
+
+@contextlib.contextmanager
+def _namespace(cluster: Cluster, request: pytest.FixtureRequest, has_failed: Callable[[], bool]) -> Iterator[str]:
+    words = re.sub(r"[^a-z0-9]+", "-", Path(request.node.name).stem.removeprefix("test_").lower()).strip("-")
     # long names begin alike, and that of an earlier test, or of an earlier run, may still be ending
     name = f"e2e-{words}"[:42].strip("-") + f"-{secrets.token_hex(3)}"
     cluster.kubectl("create", "namespace", name)
     yield name
-    if request.node.stash.get(_failed, False):
+    if has_failed():
         seen = dump(cluster, request.node.nodeid, [name, OPERATOR_NAMESPACE])
-        request.node.add_report_section("teardown", "state of the cluster", seen)
+        if isinstance(request.node, pytest.Item):
+            request.node.add_report_section("teardown", "state of the cluster", seen)
         print(seen)
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 

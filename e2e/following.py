@@ -7,6 +7,7 @@ relay's own. Prints one JSON line for each narration, cut, end and error; tokens
 import argparse
 import hashlib
 import http.client
+import io
 import json
 import sys
 import threading
@@ -136,7 +137,7 @@ class Stream(threading.Thread):
             tell(self.number, "over", how=how, cuts=self.cuts, refusals=self.refusals, job=self.job_id, **facts)
 
 
-def events(response: http.client.HTTPResponse) -> Iterator[tuple[str, str, str]]:
+def events(response: io.BufferedIOBase) -> Iterator[tuple[str, str, str]]:
     """Yield name, id and data of each event."""
     name = event_id = data = ""
     while line := response.readline():

@@ -1,5 +1,6 @@
 """The operator under test, installed as a user does: by the chart."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class Operator:
         """Install the chart with these values, unless it is so already; return when the operators are ready."""
         if values == self._values:
             return
+        self._clear()
         settings = [f"image.tag={self._cluster.tag}", "resources.requests.cpu=10m", *values]
         self.helm(
             *("upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace"),
@@ -29,6 +31,12 @@ class Operator:
             *("--wait", "--timeout", "120s"),
         )
         self._values = values
+
+    def _clear(self) -> None:
+        """Take a release away that somebody was killed at: helm would have nothing to do with it."""
+        releases = json.loads(self.helm("list", "--namespace", NAMESPACE, "--pending", "-o", "json"))
+        if RELEASE in [release["name"] for release in releases]:
+            self.uninstall()
 
     def uninstall(self) -> None:
         self._values = None

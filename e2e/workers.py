@@ -87,5 +87,10 @@ class Applied:
         mine = [one for one in found if one["regarding"].get("name") == self.name]
         return sorted(mine, key=lambda one: one["metadata"]["creationTimestamp"])
 
+    def url(self, path: str, pod: str = "") -> str:
+        """Return where the client's pod finds it: at its Service, or at one pod."""
+        host = f"{pod}.{self.name}-pods" if pod else self.name
+        return f"http://{host}.{self.namespace}.svc.cluster.local.:8080{path}"
+
     def delete(self, *, wait: bool = True) -> None:
         self._cluster.delete("iw", self.name, self.namespace, wait=wait)

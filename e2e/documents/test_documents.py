@@ -11,7 +11,7 @@ from e2e.clusters import Cluster
 from e2e.operators import Operator
 
 from support.documents import blocks
-from support.sessions import Session, commands, compare, in_a_real_cluster
+from support.sessions import Session, in_a_real_cluster, run_documented
 
 BLOCKS = [block for block in blocks("console") if in_a_real_cluster(block)]
 
@@ -35,10 +35,7 @@ def shell(cluster: Cluster, operator: Operator, namespace: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("document", dict.fromkeys(block.document for block in BLOCKS), ids=str)
 def test_every_command_runs_and_says_what_the_document_shows(document: str, shell: Session) -> None:
-    for block in BLOCKS:
-        if block.document == document:
-            for command, shown in commands(block):
-                compare(block, command, shell.run(command), shown)
+    run_documented(shell, [block for block in BLOCKS if block.document == document])
 
 
 def test_the_quickstart_and_the_operations_are_among_them() -> None:

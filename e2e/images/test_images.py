@@ -56,13 +56,13 @@ def test_an_image_says_what_it_is(image: str) -> None:
 
 
 def test_the_models_layer_does_not_change_with_the_code(cluster: Cluster) -> None:
-    """The layers under the code are shared: a change of the code ships less than a megabyte."""
+    """The layers under the code are shared: a change of the code ships less than two megabytes."""
     text = _docker(
         "history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Size}}", f"rhapsode-worker-cpu:{cluster.tag}"
     )
     layers = [line.rpartition("|") for line in text.splitlines() if line.startswith("COPY")]
     sizes = [size for _, _, size in layers]
-    assert sizes[1].endswith("kB"), sizes
+    assert sizes[1].endswith("kB") or float(sizes[1].removesuffix("MB")) < 2, sizes
     assert sizes[2].startswith("98"), sizes
 
 

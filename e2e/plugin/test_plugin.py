@@ -2,25 +2,16 @@
 
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 from e2e.clusters import Cluster
 from e2e.conftest import Apply
+from e2e.plugins import PATH, run
 from e2e.workers import worker
-
-_PATH = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-
-
-def _run(*args: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = ["kubectl", "rhapsode", *args]
-    settings = os.environ | _PATH | (environ or {})
-    return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=150, check=False)
 
 
 def test_a_question_is_held_told_and_answered_while_the_worker_starts(apply: Apply, namespace: str) -> None:
     apply(worker("sim"))
-    done = _run("ask", "sim", "-n", namespace, "--max-tokens", "20", "Sing of anger")
+    done = run("ask", "sim", "-n", namespace, "--max-tokens", "20", "Sing of anger")
     assert done.returncode == 0, done.stderr
     assert "Ready after" in done.stderr
     assert len(done.stdout.strip()) > 20
@@ -30,7 +21,7 @@ def test_an_answer_goes_on_when_its_pod_is_deleted_under_it(apply: Apply, cluste
     apply(worker("sim", replicas=2)).ready(replicas=2)
     command = ["kubectl", "rhapsode", "ask", "sim", "-n", namespace, "--max-tokens", "600", "Sing of anger"]
     with subprocess.Popen(
-        command, env=os.environ | _PATH, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=os.environ | PATH, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
@@ -53,7 +44,7 @@ def _running(cluster: Cluster, pod: str, namespace: str) -> bool:
 
 def test_watch_ends_when_the_worker_is_ready_and_tells_the_way_there(apply: Apply, namespace: str) -> None:
     apply(worker("sim", options={"load": [{"stage": "loading weights", "seconds": 4}]}))
-    done = _run("watch", "sim", "-n", namespace, "--until-ready", "--timeout", "90")
+    done = run("watch", "sim", "-n", namespace, "--until-ready", "--timeout", "90")
     assert done.returncode == 0, done.stderr
     told = done.stdout + done.stderr
     assert "Ready is True, AllReplicasReady" in told
@@ -62,7 +53,7 @@ def test_watch_ends_when_the_worker_is_ready_and_tells_the_way_there(apply: Appl
 
 def test_explain_names_the_remedy(apply: Apply, namespace: str) -> None:
     apply(worker("typo", options={"tempo": "allegro"})).reason("BadEngineOption", "Stalled")
-    told = _run("explain", "typo", "-n", namespace).stdout
+    told = run("explain", "typo", "-n", namespace).stdout
     assert "BadEngineOption" in told
     assert "Correct spec.engine.options" in told
     assert "typo-0" in told
@@ -71,10 +62,10 @@ def test_explain_names_the_remedy(apply: Apply, namespace: str) -> None:
 def test_a_key_opens_a_locked_worker_through_the_api_server(apply: Apply, cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("create", "secret", "generic", "keys", "-n", namespace, "--from-literal=alice=open-sesame")
     apply(worker("locked", auth={"secretRef": {"name": "keys"}})).ready()
-    refused = _run("ask", "locked", "-n", namespace, "Sing")
+    refused = run("ask", "locked", "-n", namespace, "Sing")
     assert refused.returncode != 0
     assert "RHAPSODE_KEY" in refused.stderr
-    opened = _run(
+    opened = run(
         "ask", "locked", "-n", namespace, "--max-tokens", "5", "Sing", environ={"RHAPSODE_KEY": "open-sesame"}
     )
     assert opened.returncode == 0, opened.stderr
