@@ -12,7 +12,7 @@ from support.processes import Relay, running_relay, wait_until
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Relay]:
     """A relay with a ready worker, for tests that leave nothing behind."""
-    with running_relay() as running, FakeWorker(running.socket):
+    with running_relay() as running, FakeWorker(running.socket) as worker, worker.breathing():
         wait_until(lambda: running.get("/v1/worker").json()["phase"] == "ready", "the worker is ready")
         yield running
 

@@ -1,7 +1,10 @@
 """A worker that does what a test says, over the real worker socket."""
 
+import contextlib
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -22,6 +25,7 @@ class FakeWorker:
         self.sock.settimeout(60)
         self.sock.connect(str(path))
         self._rest = b""
+        self._sending = threading.Lock()
         self._waiting: list[frames.RelayFrame] = []
         keeps = {kind: bool(said.pop(kind, False)) for kind in (*GUIDE_WORDS, "tools", "penalties", "logprobs")}
         caps = frames.Caps(slots=slots, context_tokens=100_000, **keeps)
@@ -37,7 +41,26 @@ class FakeWorker:
         self.raw(b"".join(map(frames.encode_frame, sent)))
 
     def raw(self, data: bytes) -> None:
-        self.sock.sendall(data)
+        with self._sending:
+            self.sock.sendall(data)
+
+    @contextlib.contextmanager
+    def breathing(self) -> Iterator[Self]:
+        """Give signs of life, for a worker that several tests share: one that is silent for 20 s is lost."""
+        over = threading.Event()
+
+        def breathe() -> None:
+            with contextlib.suppress(OSError):
+                while not over.wait(2):
+                    self.send(frames.Stats())
+
+        thread = threading.Thread(target=breathe)
+        thread.start()
+        try:
+            yield self
+        finally:
+            over.set()
+            thread.join()
 
     def receive(self, kind: type[F] | tuple[type[F], ...]) -> F:
         """Return the next frame of a kind; others stay for later."""
@@ -74,7 +97,7 @@ class FakeWorker:
         self.finish(job, len(texts))
         return job
 
-    def is_closed(self, seconds: float = 5.0) -> bool:
+    def is_closed(self, seconds: float = 60.0) -> bool:
         """Return whether the relay closes this connection."""
         deadline = time.monotonic() + seconds
         self.sock.settimeout(seconds)

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from support.processes import Relay
+from support.processes import DEADLINE_S, Relay
 
 
 def post(relay: Relay, body: Any, **headers: str) -> httpx.Response:
@@ -20,7 +20,7 @@ def exchange(port: int, sent: bytes, *, leave: bool = False) -> bytes:
     """Send bytes and return what comes until the relay closes; `leave` says that there are no more bytes."""
     answer = b""
     lost = contextlib.suppress(ConnectionResetError, BrokenPipeError)
-    with socket.create_connection(("127.0.0.1", port), 20) as connection, lost:
+    with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as connection, lost:
         connection.sendall(sent)
         if leave:
             with contextlib.suppress(OSError):  # the relay may have closed first
