@@ -16,6 +16,9 @@ from rhapsode_worker.errors import LoadError, RequestError, WorkerError
 _BATCH = 64
 """Tokens between two looks at the event loop, when there is no rate to keep."""
 _PROGRESS_S = 0.25
+_CATCH_UP_S = 0.25
+"""How late a token may be for the next ones to make up for it. Who stood still longer goes on at the scripted rate,
+as a model would: nobody wants a stall of the machine to bring a heap of tokens, or to end a load."""
 _KEPT_PROMPTS = 32
 
 
@@ -117,6 +120,7 @@ class SimulatorEngine:
             if rate:
                 due = started + (done + 1) * self._slowness / rate
                 await _sleep_until(due, aborted)
+                started += max(0.0, time.monotonic() - due - _CATCH_UP_S)
                 batch = 1
             else:
                 await asyncio.sleep(0)
@@ -156,10 +160,12 @@ class SimulatorEngine:
 
     async def _pass(self, stage: str, seconds: float, narrate: Narrate) -> None:
         """Spend the time of a stage, telling how far it is."""
-        started = time.monotonic()
-        while (passed := time.monotonic() - started) < seconds:
+        passed = 0.0
+        while passed < seconds:
+            began = time.monotonic()
             await asyncio.sleep(min(_PROGRESS_S, seconds - passed))
-            fraction = min(1.0, (time.monotonic() - started) / seconds)
+            passed += min(time.monotonic() - began, _PROGRESS_S + _CATCH_UP_S)
+            fraction = min(1.0, passed / seconds)
             narrate("load_stage", stage=stage, progress=fraction, fraction=fraction)
 
     async def _suffer(self, fault: Fault, aborted: asyncio.Event, error: type[WorkerError]) -> None:
