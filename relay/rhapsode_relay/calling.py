@@ -88,15 +88,21 @@ class Caller:
     """Makes the calls of one relay."""
 
     def __init__(
-        self, worker_id: str, silence_s: float, renew: Callable[[bytes], bytes] = lambda query: query
+        self,
+        worker_id: str,
+        silence_s: float,
+        renew: Callable[[bytes], bytes] = lambda query: query,
+        slack: float = 1.0,
     ) -> None:
         """`silence_s`: a stream that says nothing for so long, not even heartbeats, is taken for lost.
 
-        `renew` makes the ticket in a query a good one, which may have expired since its client came in.
+        `renew` makes the ticket in a query a good one, which may have expired since its client came in. `slack` is
+        how many times longer than usual everything else may take.
         """
         self._hop = (names.HOP_HEADER, worker_id)
         self._renew = renew
         self._silence_s = silence_s
+        self._slack = slack
         self._aiohttp: Any = None
         self._session: Any = None
         self._opening = asyncio.Lock()
@@ -111,14 +117,14 @@ class Caller:
         aiohttp, session = await self._client()
         failures = (aiohttp.ClientError, OSError, ValueError)
         try:
-            async with asyncio.timeout(call.within_s):
+            async with asyncio.timeout(call.within_s * self._slack):
                 response = await session.request(
                     call.method,
                     _url(address, call.path, self._renew(call.query)),
                     headers=self._headers(call),
                     data=call.body,
                     allow_redirects=False,
-                    **_patience(aiohttp, call),
+                    **self._patience(aiohttp, call),
                 )
         except failures as exc:
             raise Unreachable(_words(exc)) from exc
@@ -135,34 +141,34 @@ class Caller:
         kept = [(name, value) for name, value in passed_on(call.headers) if name.lower() not in _OURS]
         return [*((name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in kept), self._hop]
 
+    def _patience(self, aiohttp: Any, call: Call) -> dict[str, Any]:
+        """Return what a call needs whose answer may take longer than a stream is silent."""
+        if call.within_s <= HEAD_S:
+            return {}
+        connect_s, read_s = CONNECT_S * self._slack, call.within_s * self._slack
+        return {"timeout": aiohttp.ClientTimeout(sock_connect=connect_s, sock_read=read_s, total=None)}
+
     async def _client(self) -> tuple[Any, Any]:
         async with self._opening:
             if self._ending:
                 raise Unreachable("this relay is ending")
             if self._session is None:
                 self._aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
-                self._session = plain_session(self._aiohttp, self._silence_s)
+                self._session = plain_session(self._aiohttp, self._silence_s, self._slack)
         return self._aiohttp, self._session
 
 
-def plain_session(aiohttp: Any, silence_s: float | None) -> Any:
+def plain_session(aiohttp: Any, silence_s: float | None, slack: float = 1.0) -> Any:
     """Return a client that adds nothing of its own: no cookies, no redirects, no encodings, no proxy."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(sock_connect=silence_s and CONNECT_S, sock_read=silence_s, total=None),
+        timeout=aiohttp.ClientTimeout(sock_connect=silence_s and CONNECT_S * slack, sock_read=silence_s, total=None),
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         auto_decompress=False,
         max_line_size=MAX_HEAD_BYTES,
         max_field_size=MAX_HEAD_BYTES,
     )
-
-
-def _patience(aiohttp: Any, call: Call) -> dict[str, Any]:
-    """Return what a call needs whose answer may take longer than a stream is silent."""
-    if call.within_s <= HEAD_S:
-        return {}
-    return {"timeout": aiohttp.ClientTimeout(sock_connect=CONNECT_S, sock_read=call.within_s, total=None)}
 
 
 def passed_on(headers: Headers) -> Headers:

@@ -8,8 +8,6 @@ from rhapsode_relay.errors import ApiError, NotFound
 from rhapsode_relay.hearing import Hearing
 from rhapsode_relay.jobs import Job
 
-REUNION_S = 5.0
-"""How long after its start a relay waits for the worker that may still hold a job."""
 _LOOK_AGAIN_S = 0.05
 
 
@@ -19,7 +17,7 @@ class JobFinder:
     def __init__(self, house: Conductor, hearing: Hearing, started_at: float) -> None:
         self._house = house
         self._hearing = hearing
-        self._until = started_at + REUNION_S
+        self._until = started_at + house.settings.reunion_s
 
     async def find(self, job_id: str, last_event_id: str | None = None) -> Job:
         """Return the job. Raises NotFound, or ApiError 410 if the cursor shows that it was lost in a restart."""

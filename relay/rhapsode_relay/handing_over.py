@@ -78,11 +78,12 @@ class Offer(NamedTuple):
 class Scout:
     """Asks the other replicas how they are, at most once a second for all who want to know."""
 
-    def __init__(self, own: str, peers: Peers, caller: Caller, queue_limit: int) -> None:
+    def __init__(self, own: str, peers: Peers, caller: Caller, queue_limit: int, ask_s: float = ASK_S) -> None:
         self._own = own
         self._peers = peers
         self._caller = caller
         self._queue_limit = queue_limit
+        self._ask_s = ask_s
         self._found: list[Candidate] = []
         self._asked_at = -BELIEVED_S
         self._asking: asyncio.Task[None] | None = None
@@ -109,11 +110,11 @@ class Scout:
     async def _ask_all(self, headers: Headers) -> None:
         found: list[tuple[Address, events.Worker]] = []
         try:
-            async with asyncio.timeout(ASK_S):
+            async with asyncio.timeout(self._ask_s):
                 addresses = await self._peers.others()
             if addresses:
                 await self._caller.prepare()
-            async with asyncio.timeout(ASK_S), asyncio.TaskGroup() as asking:
+            async with asyncio.timeout(self._ask_s), asyncio.TaskGroup() as asking:
                 for address in addresses:
                     asking.create_task(self._ask(address, headers, found))
         except (TimeoutError, Unreachable):

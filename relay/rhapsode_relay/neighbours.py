@@ -11,7 +11,7 @@ from rhapsode_relay.calling import Caller
 from rhapsode_relay.conducting import Conductor
 from rhapsode_relay.errors import Misdirected
 from rhapsode_relay.forwarding import Forwarder, this_request
-from rhapsode_relay.handing_over import Exchange, Scout, hop_of
+from rhapsode_relay.handing_over import ASK_S, Exchange, Scout, hop_of
 from rhapsode_relay.joining import Choir
 from rhapsode_relay.passing import Passages
 from rhapsode_relay.peers import ListedPeers, Peers, Resolver, ServicePeers, absolute_name, look_up
@@ -62,8 +62,9 @@ def meet_neighbours(
         return None
     own = settings.worker_id
     peers = _find_peers(settings)
-    caller = Caller(own, 3 * settings.heartbeat_s + 5, renew)
+    caller = Caller(own, 3 * settings.heartbeat_s + 5, renew, settings.peer_slack)
     passages = Passages(house.counts, settings.stall_s)
+    scout = Scout(own, peers, caller, settings.queue_limit, ASK_S * settings.peer_slack)
 
     def log(narration: Narration, correlation_id: str) -> None:
         log_narration(logger, narration, correlation_id)
@@ -74,7 +75,7 @@ def meet_neighbours(
         caller=caller,
         passages=passages,
         forwarder=Forwarder(own, peers, caller, passages, log),
-        exchange=Exchange(Scout(own, peers, caller, settings.queue_limit), caller, passages, log),
+        exchange=Exchange(scout, caller, passages, log),
         choir=Choir(peers, caller, house.counts),
     )
 

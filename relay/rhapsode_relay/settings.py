@@ -41,6 +41,10 @@ class RelaySettings:
     """Folder of the secrets that turns need."""
     peers: PeerPlan = ""
     """Where the other replicas are; empty for a relay that is alone."""
+    peer_slack: float = 1.0
+    """How many times longer than usual the other replicas may take; more where machines stand still at times."""
+    reunion_s: float = 5.0
+    """How long after its start a relay waits for the worker that may still hold a job."""
     style: Style = "human"
     """Words that the page and the CLI show first."""
     heartbeat_s: float = 15.0

@@ -11,6 +11,7 @@ import httpx
 
 from rhapsode_contract import names
 from support.fake_worker import FakeWorker
+from support.patience import PEER_SLACK, patient
 from support.processes import Relay, free_port, manifest, wait_until
 
 
@@ -83,11 +84,12 @@ def replicas(
 ) -> Iterator[list[Replica]]:
     """Run relays; the first `ready` of them, or all, have a ready worker."""
     listed = {f"sim-{number}": free_port() for number in range(count)}
+    environ = patient(peer_slack=PEER_SLACK) | (environ or {})
     with contextlib.ExitStack() as stack:
         started = []
         for number in range(count):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            one = Replica(folder, number, listed, environ or {}, dict(relay))
+            one = Replica(folder, number, listed, environ, dict(relay))
             stack.callback(one.close)
             started.append(one)
         for one in started[: count if ready is None else ready]:
