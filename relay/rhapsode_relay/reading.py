@@ -126,9 +126,10 @@ class Reader:
         self._rung = False
         if not self._live:
             return
-        outlet = self.outlet
+        outlet, takes = self.outlet, False
         try:
             while not outlet.full:
+                takes = True
                 if chunk := self._take():
                     outlet.write(chunk)
                 if len(chunk) < READ_BYTES:  # that was all
@@ -140,7 +141,7 @@ class Reader:
                     return
         except Evicted:
             self._end("behind")
-        self.full_since = min(self.full_since, self._readers.now)
+        self.full_since = self._readers.now if takes else min(self.full_since, self._readers.now)  # slow is not stuck
 
     def _end(self, how: Ending) -> None:
         self._live = False

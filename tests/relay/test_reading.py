@@ -10,9 +10,10 @@ from rhapsode_contract.requests import InferenceRequest
 from rhapsode_relay.encoding import StreamEncoder
 from rhapsode_relay.jobs import Job
 from rhapsode_relay.joining import Inlet
-from rhapsode_relay.journal import EVERYTHING, Cursor, Journal
+from rhapsode_relay.journal import EVERYTHING, READ_BYTES, Cursor, Journal
 from rhapsode_relay.reading import HEARTBEAT, Reader, Readers
 from rhapsode_relay.terms import JobTerms
+from support.processes import DEADLINE_S
 
 
 class Page:
@@ -54,7 +55,7 @@ async def test_a_reader_that_leaves_as_the_stream_ends_stops_nobody_else() -> No
     journal.add(events.Done(seq=0))
     journal.closed = True
     journal.ring()
-    await asyncio.wait_for(serving[1], 5)
+    await asyncio.wait_for(serving[1], DEADLINE_S)
     assert b"event: done" in pages[1].written
     with pytest.raises(asyncio.CancelledError):
         await serving[0]
@@ -69,7 +70,7 @@ async def test_a_reader_that_fails_is_cut_off_and_stops_nobody_else(caplog: pyte
     journal.add(events.Done(seq=0))
     journal.closed = True
     journal.ring()
-    await asyncio.wait_for(serving[1], 5)
+    await asyncio.wait_for(serving[1], DEADLINE_S)
     assert b"event: done" in pages[1].written
     assert (pages[0].aborted, pages[1].aborted) == (True, False)
     assert "a reader failed" in caplog.text
@@ -135,3 +136,36 @@ async def test_a_screen_lets_go_of_jobs_that_are_over_while_others_are_told_from
     screen.leave()
     with pytest.raises(asyncio.CancelledError):
         await serving
+
+
+class Bottleneck(Page):
+    """An outlet that is full after each write, until its client took that."""
+
+    stalled = False
+
+    def write(self, chunk: bytes) -> None:
+        super().write(chunk)
+        self.full = True
+
+    def stall(self) -> None:
+        self.stalled = True
+
+
+async def test_who_takes_a_long_text_slowly_is_not_cut_off_and_who_takes_nothing_is() -> None:
+    """However long it is behind: what it took a moment ago shows that it reads."""
+    readers, journal, (reader,) = make_readers(slow := Bottleneck())
+    serving = asyncio.create_task(reader.serve())
+    for i in range(20):
+        journal.add_token("x" * READ_BYTES, i)
+    await asyncio.sleep(0)
+    for taken in range(1, 10):
+        readers.sweep(readers.now + 20)
+        assert (slow.written.count(b"event: token"), slow.stalled) == (taken, False)
+        slow.full = False
+        reader.ring()
+        await asyncio.sleep(0)
+    readers.sweep(readers.now + 20)
+    assert not slow.stalled
+    readers.sweep(readers.now + 20)
+    assert slow.stalled
+    serving.cancel()
