@@ -5,11 +5,11 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 
 import msgspec
 
 from bench.hardware.children import how_it_ended
+from bench.hardware.patience import Patience
 from bench.hardware.talk import Answer
 
 
@@ -37,9 +37,9 @@ class Holder:
         with contextlib.suppress(BrokenPipeError):  # the answers tell that it died
             self._process.stdin.write(f"{command}\n".encode())
             self._process.stdin.flush()
-        call, until = "its start", time.monotonic() + self._limit_s
-        while (answer := self._next(until, call)).calling:
-            call, until = answer.calling, time.monotonic() + self._limit_s
+        call = "its start"
+        while (answer := self._next(call)).calling:
+            call = answer.calling
         if answer.error:
             raise HolderFailed(f"{command}: {answer.error}")
         return answer
@@ -60,22 +60,27 @@ class Holder:
         with contextlib.suppress(HolderFailed):
             self._wait()
 
-    def _next(self, until: float, call: str) -> Answer:
-        try:
-            answer = self._answers.get(timeout=max(0.0, until - time.monotonic()))
-        except queue.Empty:
-            raise HolderFailed(f"{call} has not returned within {self._limit_s:g} s", dead=True) from None
+    def _next(self, call: str) -> Answer:
+        patience = Patience(self._limit_s)
+        while left := patience.slice():
+            with contextlib.suppress(queue.Empty):
+                answer = self._answers.get(timeout=left)
+                break
+        else:
+            raise HolderFailed(f"{call} has not returned within {self._limit_s:g} s", dead=True)
         if answer is None:
             self._wait()
             raise HolderFailed(f"{call}: {how_it_ended(self._process.returncode)}", dead=True)
         return answer
 
     def _wait(self) -> None:
-        try:
-            self._process.wait(self._limit_s)
-        except subprocess.TimeoutExpired:
-            words = f"the process that holds the memory has not ended within {self._limit_s:g} s"
-            raise HolderFailed(words, dead=True) from None
+        patience = Patience(self._limit_s)
+        while left := patience.slice():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(left)
+                return
+        words = f"the process that holds the memory has not ended within {self._limit_s:g} s"
+        raise HolderFailed(words, dead=True)
 
     def _read(self) -> None:
         """Pass its lines on, in a thread; the last is None."""

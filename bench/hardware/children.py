@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 
+from bench.hardware.patience import Patience
+
 _AFTER_KILL_S = 5.0
 _DEATH_SIGNAL = 1
 
@@ -19,16 +21,24 @@ def told(module: str, *arguments: str, limit_s: float) -> str:
     command = [sys.executable, "-m", f"bench.hardware.{module}", *arguments]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     try:
-        said, _ = process.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        raise ChildFailed(f"the driver has not answered within {limit_s:.0f} s") from None
+        said = _answer(process, Patience(limit_s))
     finally:
         process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # a call that cannot be killed is left alone
             process.wait(_AFTER_KILL_S)
+    if said is None:
+        raise ChildFailed(f"the driver has not answered within {limit_s:.0f} s")
     if process.returncode:
         raise ChildFailed(how_it_ended(process.returncode))
     return said.strip()
+
+
+def _answer(process: "subprocess.Popen[str]", patience: Patience) -> str | None:
+    """Return what a process said until it ended; None when the time is over."""
+    while left := patience.slice():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=left)[0]
+    return None
 
 
 def die_with_parent() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from bench.hardware.patience import Patience
 from rhapsode_worker.sampling import Sampler
 from rhapsode_worker.sightings import Reading, Sight
 
@@ -50,10 +51,11 @@ class Hearing:
         with self._news:
             return self._after(moment)
 
-    def wait(self, moment: float, until: float, wanted: Callable[[list[Heard]], T | None]) -> T | None:
+    def wait(self, moment: float, seconds: float, wanted: Callable[[list[Heard]], T | None]) -> T | None:
         """Return the first thing wanted of what is told after a moment; None when the time is over."""
+        patience = Patience(seconds)
         with self._news:
-            while (found := wanted(self._after(moment))) is None and (left := until - time.monotonic()) > 0:
+            while (found := wanted(self._after(moment))) is None and (left := patience.slice()):
                 self._news.wait(left)
             return found
 

@@ -62,7 +62,7 @@ def fit(sight_free: int, wanted: int, steps: int) -> int:
 def listen_for_quiet(hearing: Hearing) -> Heard:
     """Return the last of the first readings, when nobody else moves the GPU's memory."""
     now = time.monotonic()
-    first = hearing.wait(now, now + _FIRST_S, lambda heard: heard if len(heard) >= _QUIET_READINGS else None)
+    first = hearing.wait(now, _FIRST_S, lambda heard: heard if len(heard) >= _QUIET_READINGS else None)
     if first is None:
         why = "; ".join(hearing.troubles) or "no error"
         raise NotMeasurable(f"NVML told too little within {_FIRST_S:.0f} s ({why}). See that nvidia-smi works.")
@@ -120,7 +120,7 @@ class Measuring:
         """Open the context; what it costs is seen when two readings agree."""
         answer = holder.ask("open")
         self.cuda = answer.version
-        settled = self._hearing.wait(answer.done_at, answer.done_at + self._plan.limit_s, _settled)
+        settled = self._hearing.wait(answer.done_at, self._plan.limit_s, _settled)
         used = settled.used if settled else level.used
         told = max(0.0, (settled.at - answer.done_at) * 1000) if settled else None
         self._add(level, Step("open the context", 0, level.used, used, answer.took_ms, told))
@@ -146,7 +146,7 @@ class Measuring:
     def _hold(self, level: _Level) -> None:
         """Hold for a while: what NVML tells should stay."""
         began = time.monotonic()
-        self._hearing.wait(began, began + self._plan.hold_s, lambda _: None)
+        self._hearing.wait(began, self._plan.hold_s, lambda _: None)
         heard = self._hearing.since(began)
         known = level.floor + level.held
         most = max((abs(one.used - known) for one in heard), default=0)
@@ -167,8 +167,7 @@ class Measuring:
     def _see(self, level: _Level, name: str, known: int, times: tuple[float, float], took_ms: float) -> None:
         """Wait for the sampler to tell what is known. `times`: when it was asked for, and when it was done."""
         asked, done = times
-        until = max(done, time.monotonic()) + self._plan.limit_s
-        found = self._hearing.wait(asked, until, lambda heard: _near(heard, known))
+        found = self._hearing.wait(asked, self._plan.limit_s, lambda heard: _near(heard, known))
         last = found or next(iter(self._hearing.since(asked)[-1:]), None)
         used = last.used if last else level.used
         told = max(0.0, (found.at - done) * 1000) if found else None

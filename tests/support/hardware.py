@@ -17,9 +17,11 @@ from support.fake_nvml import FakeNvml
 
 MIB = 2**20
 CONTEXT = 500 * MIB
+PATIENCE_S = 300
 SHORT = ("--every", "0.1", "--step", "64MiB", "--steps", "2", "--hold", "0.3")
 PATIENT = ("--limit", "20", "--call-limit", "30")
 FAULTY = ("--limit", "2", "--call-limit", "5")
+"""For a driver that fails: it is given up soon. Seconds in which this machine stood still do not count."""
 HASTY = ("--limit", "0.5", "--call-limit", "5")
 
 
@@ -36,7 +38,7 @@ class Measured:
 
     def done(self) -> tuple[int, str, str]:
         """Return status, standard output and standard error."""
-        out, err = self.process.communicate(timeout=100)
+        out, err = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, out, err
 
     @property
@@ -60,7 +62,7 @@ def measuring(driver: FakeNvml, folder: Path, *args: str, **faults: str) -> Iter
         yield measured
     finally:
         measured.process.kill()
-        measured.process.communicate(timeout=20)
+        measured.process.communicate(timeout=PATIENCE_S)
 
 
 def measure(driver: FakeNvml, folder: Path, *args: str, **faults: str) -> tuple[int, str, Measured]:

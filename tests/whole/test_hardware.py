@@ -1,5 +1,6 @@
 """`make hardware` on a driver that the test plays: the arithmetic, the ways to end, and every way to fail."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from support.hardware import (
     FAULTY,
     HASTY,
     MIB,
+    PATIENCE_S,
     PATIENT,
     SHORT,
     Measured,
@@ -72,7 +74,7 @@ def test_make_measures_at_the_samplers_own_pace(driver: FakeNvml, folder: Path) 
     args = f"ARGS=--out {folder} --gpu 0 --steps 1 --step 64MiB --hold 2 {' '.join(PATIENT)}"
     done = subprocess.run(
         ["make", "-o", ".venv/.installed", "hardware", "VENV=.venv", f"BIN={Path(sys.executable).parent}", args],
-        cwd=ROOT, env=os.environ | environ(driver), capture_output=True, text=True, timeout=150, check=False,
+        cwd=ROOT, env=os.environ | environ(driver), capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     page = next(folder.glob("*-nvidia-h100-mig-3g-40gb.md")).read_text()
@@ -141,21 +143,30 @@ def test_a_call_that_fails_while_growing_ends_it_and_what_was_held_comes_back(
     assert driver.gpus[0].used == GIB
 
 
-def test_an_xid_and_a_lost_gpu_are_told(driver: FakeNvml, folder: Path) -> None:
-    with measuring(driver, folder, *HASTY) as measured:
+def holding_until(go: Path) -> dict[str, str]:
+    """Return the fault that nothing is given back before there is a file `go`; the first call is of the context."""
+    return {"wait": "cuMemFree_v2:2", "go": str(go)}
+
+
+def test_an_xid_and_a_lost_gpu_are_told(driver: FakeNvml, folder: Path, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with measuring(driver, folder, *HASTY, "--call-limit", "60", **holding_until(go)) as measured:
         wait_until(lambda: driver.gpus[0].used > GIB + CONTEXT, "memory is held")
         driver.gpus[0].xid = 79
         wait_until(lambda: not driver.gpus[0].xid, "the Xid is taken")
         driver.gpus[0].error = pynvml.NVML_ERROR_GPU_IS_LOST
+        go.touch()
         status, _, said = measured.done()
     words = failed(measured.report())[NOTHING_FAILED]
     assert (status, "Xid 79" in words, "GPU is lost" in words) == (1, True, True), said
 
 
-def test_nvml_that_hangs_holds_nothing_up(driver: FakeNvml, folder: Path) -> None:
-    with measuring(driver, folder, *HASTY) as measured:
+def test_nvml_that_hangs_holds_nothing_up(driver: FakeNvml, folder: Path, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with measuring(driver, folder, *HASTY, **holding_until(go)) as measured:
         wait_until(lambda: driver.gpus[0].used > GIB + CONTEXT, "memory is held")
         driver.state.hang = 1
+        go.touch()
         status, _, said = measured.done()
     wrong = failed(measured.report())
     assert (status, "NVML told nothing" in wrong["Memory given back is told, to the size"]) == (1, True), said
@@ -244,8 +255,10 @@ def neighbour(driver: FakeNvml) -> Iterator[None]:
     stop = threading.Event()
 
     def work() -> None:
-        while not stop.wait(0.05):
-            driver.gpus[0].used = min(driver.gpus[0].used + 100 * MIB, 70 * GIB)
+        for held in itertools.cycle(range(600)):
+            driver.gpus[0].used = GIB + held * 100 * MIB
+            if stop.wait(0.05):
+                return
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -255,6 +268,6 @@ def neighbour(driver: FakeNvml) -> Iterator[None]:
 
 
 def test_a_gpu_that_someone_else_uses_is_refused(driver: FakeNvml, folder: Path, neighbour: None) -> None:
-    status, said, measured = measure(driver, folder, *FAULTY)
+    status, said, measured = measure(driver, folder, *FAULTY, "--every", "0.5")  # the neighbour has its turn between
     assert (status, measured.files) == (2, []), said
     assert "someone else uses it. End that, or choose another --gpu." in said

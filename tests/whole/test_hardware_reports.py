@@ -18,7 +18,7 @@ from bench.hardware.telling import page
 from support.documents import links
 from support.fake_nvml import GIB, FakeNvml
 from support.hardware import CONTEXT, FAULTY, PATIENT, Measured, measure, measuring
-from support.processes import wait_until
+from support.processes import DEADLINE_S, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -162,17 +162,17 @@ def test_a_killed_measurement_holds_no_memory_and_writes_nothing(
     driver: FakeNvml, tmp_path: Path, hang: str | None
 ) -> None:
     faults = {"hang": hang} if hang else {}
-    with measuring(driver, tmp_path / "reports", *PATIENT, "--hold", "60", **faults) as measured:
+    with measuring(driver, tmp_path / "reports", *PATIENT, "--hold", "600", **faults) as measured:
         wait_until(lambda: driver.gpus[0].used > GIB + CONTEXT, "memory is held")
         children = psutil.Process(measured.process.pid).children(recursive=True)
         measured.send(signal.SIGKILL)
         wait_until(lambda: driver.gpus[0].used == GIB, "the memory is back")
-        assert psutil.wait_procs(children, timeout=20)[1] == []
+        assert psutil.wait_procs(children, timeout=DEADLINE_S)[1] == []
     assert measured.files == []
 
 
 def test_an_interrupted_measurement_says_so_and_gives_all_back(driver: FakeNvml, tmp_path: Path) -> None:
-    with measuring(driver, tmp_path / "reports", *FAULTY, "--hold", "60") as measured:
+    with measuring(driver, tmp_path / "reports", *FAULTY, "--hold", "600") as measured:
         wait_until(lambda: driver.gpus[0].used > GIB + CONTEXT, "memory is held")
         measured.send(signal.SIGINT)
         status, out, said = measured.done()

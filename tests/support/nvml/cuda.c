@@ -1,6 +1,7 @@
 /* A stand-in for libcuda.so.1 whose allocations move the state of nvml.c's GPUs (FAKE_NVML_STATE). As with a real
  * driver, memory comes back when its process ends, even by kill -9: a guardian process plays the kernel. Faults come
- * by environment: FAKE_CUDA_HANG=function:N, whose Nth call hangs, FAKE_CUDA_CRASH=function:N, FAKE_CUDA_INIT=error,
+ * by environment: FAKE_CUDA_HANG=function:N, whose Nth call hangs, FAKE_CUDA_WAIT=function:N, whose Nth call waits
+ * until there is a file FAKE_CUDA_GO, FAKE_CUDA_CRASH=function:N, FAKE_CUDA_INIT=error,
  * FAKE_CUDA_ROOM=bytes that can be taken, FAKE_CUDA_SHOWN=percent that NVML sees, FAKE_CUDA_KEEP=1: nothing comes back, FAKE_CUDA_HIDDEN=N:
  * the last N GPUs are not shown. Built by fake_cuda.py. */
 #include <fcntl.h>
@@ -36,6 +37,7 @@ static int strikes(const char *fault, const char *function, unsigned call) {
 static void suffer(const char *function, unsigned call) {
     if (strikes("FAKE_CUDA_CRASH", function, call)) abort();
     while (strikes("FAKE_CUDA_HANG", function, call)) usleep(1000);
+    while (strikes("FAKE_CUDA_WAIT", function, call) && access(getenv("FAKE_CUDA_GO"), F_OK)) usleep(1000);
 }
 #define HANG static unsigned calls; suffer(__func__, ++calls)
 
