@@ -13,8 +13,8 @@ from rhapsode_contract import names
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 5.0
 STEADY_S = 10.0
 """A process that lived so long is started again at once when it dies."""
-KILL_AFTER_S = 5.0
-"""How much longer than its drain a process may take to end."""
+KILL_AFTER_S = 15.0
+"""How much longer than its drain a process may take to end, also where the machine stalls."""
 _LINE_BYTES = 4 * 1024 * 1024
 
 OnLine = Callable[[bytes], None]

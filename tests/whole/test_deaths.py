@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import signal
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,24 +12,38 @@ import psutil
 import pytest
 
 from rhapsode_worker.engines.simulating import simulated_text
-from support.processes import Play, manifest, playing, wait_until
+from support.processes import DEADLINE_S, Play, manifest, playing, wait_until
 from support.streams import Stream, ask, names_of, resume, text_of
 
 TOKENS = 300
+MANY_TOKENS = 6000
+"""A minute of them, for what is not meant to end by itself."""
 
 
 @contextlib.contextmanager
 def playing_slowly(**relay: Any) -> Iterator[Play]:
     """A worker that takes three seconds for 300 tokens."""
-    with playing(manifest(engine={"options": {"tokensPerSecond": 100}}, **relay)) as play:
+    engine = {"maxContextTokens": 4 * MANY_TOKENS, "options": {"tokensPerSecond": 100}}
+    with playing(manifest(engine=engine, **relay)) as play:
         play.wait_ready()
         yield play
+
+
+@contextlib.contextmanager
+def speechless(play: Play) -> Iterator[None]:
+    """Stop the engine's process meanwhile: what is done in the middle of an answer is done in its middle."""
+    (engine,) = play.pids("rhapsode_worker.child")
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(engine, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("victim", ["rhapsode_worker", "rhapsode_worker.child"])
 def test_a_worker_that_is_killed_ends_its_stream_once_and_the_next_request_works(victim: str) -> None:
     with playing_slowly() as play:
-        with ask(play.port, "hello", seed=1, max_tokens=TOKENS) as stream:
+        with ask(play.port, "hello", seed=1, max_tokens=MANY_TOKENS) as stream:
             seen = [stream.next("token") for _ in range(20)]
             os.kill(play.pids(victim)[-1 if victim == "rhapsode_worker.child" else 0], signal.SIGKILL)
             rest = stream.rest()
@@ -41,7 +54,7 @@ def test_a_worker_that_is_killed_ends_its_stream_once_and_the_next_request_works
         error = terminal[0].data
         assert error["error"]["code"] in ("worker_lost", "engine_crashed")
         assert (error["error"]["partial"], error["retryable"]) == (True, True)
-        assert simulated_text(1, "hello", TOKENS).startswith(text_of(seen + rest))
+        assert simulated_text(1, "hello", MANY_TOKENS).startswith(text_of(seen + rest))
         with ask(play.port, "again", seed=2, max_tokens=10) as stream:
             events = stream.rest()
         assert text_of(events) == simulated_text(2, "again", 10)
@@ -54,8 +67,9 @@ def test_a_relay_that_is_killed_costs_a_reader_nothing() -> None:
         with ask(play.port, "hello", seed=1, max_tokens=TOKENS) as stream:
             seen = [stream.next("token") for _ in range(20)]
             before = play.pids("rhapsode_worker.child")
-            play.kill("rhapsode_relay")
-            assert not [event for event in stream.rest() if event.name in ("end", "error", "done")]
+            with speechless(play):
+                play.kill("rhapsode_relay")
+                assert not [event for event in stream.rest() if event.name in ("end", "error", "done")]
             job_id = stream.headers["x-job-id"]
         play.wait_record("play_restart")
         play.wait_record("relay_start", count=2)
@@ -88,10 +102,11 @@ def test_a_relay_that_dies_again_and_again_costs_a_reader_nothing() -> None:
         job_id, last_id = stream.headers["x-job-id"], ""
         for _ in range(3):
             last_id = [stream.next("token") for _ in range(10)][-1].id
-            play.kill("rhapsode_relay")
-            stream.close()
-            stream = come_back(play, job_id, last_id)
-            assert stream.next().name == "snapshot"
+            with speechless(play):
+                play.kill("rhapsode_relay")
+                stream.close()
+                stream = come_back(play, job_id, last_id)
+                assert stream.next().name == "snapshot"
         text = stream.rest()
         stream.close()
         assert names_of(text)[-2:] == ["end", "done"]
@@ -113,7 +128,7 @@ def test_sigterm_lets_the_stream_finish_and_exits_0() -> None:
 
 def test_sigterm_at_the_deadline_says_goodbye_with_a_retryable_error_and_exits_0() -> None:
     with playing_slowly(drainSeconds=1) as play:
-        with ask(play.port, "hello", seed=1, max_tokens=2000) as stream:
+        with ask(play.port, "hello", seed=1, max_tokens=MANY_TOKENS) as stream:
             stream.next("token")
             play.send(signal.SIGTERM)
             events = stream.rest()
@@ -128,10 +143,11 @@ def test_an_operator_drains_and_then_ends_a_worker_that_was_answering() -> None:
     with playing_slowly() as play:
         with ask(play.port, "hello", seed=1, max_tokens=TOKENS) as stream:
             stream.next("token")
-            assert httpx.post(f"{play.admin_url}/v1/drain").json()["running"] == 1
-            play.wait_record("drain")
-            with ask(play.port, "late") as late:
-                assert (late.status, late.json()["error"]["code"]) == (503, "draining")
+            with speechless(play):
+                assert httpx.post(f"{play.admin_url}/v1/drain").json()["running"] == 1
+                play.wait_record("drain")
+                with ask(play.port, "late") as late:
+                    assert (late.status, late.json()["error"]["code"]) == (503, "draining")
             play.send(signal.SIGTERM)
             events = stream.rest()
         assert names_of(events)[-2:] == ["end", "done"]
@@ -140,25 +156,25 @@ def test_an_operator_drains_and_then_ends_a_worker_that_was_answering() -> None:
 
 
 def test_ctrl_c_ends_both_at_once() -> None:
-    with playing_slowly(drainSeconds=60) as play, ask(play.port, "hello", max_tokens=2000) as stream:
+    """Neither the drain nor the answer is waited for: both would take longer than we do."""
+    long = 2 * MANY_TOKENS
+    with playing_slowly(drainSeconds=600) as play, ask(play.port, "hello", max_tokens=long) as stream:
         stream.next("token")
         family = psutil.Process(play.pid).children(recursive=True)
-        began = time.monotonic()
         play.send(signal.SIGINT)
         events = stream.rest()
         assert play.wait() == 130
-        assert time.monotonic() - began < 20, "not the minute that a drain may take"
         assert names_of(events)[-2:] == ["error", "done"]
         assert not [process for process in family if process.is_running()]
 
 
 def test_a_killed_play_leaves_nobody_behind() -> None:
-    with playing_slowly() as play, ask(play.port, "hello", max_tokens=2000) as stream:
+    with playing_slowly() as play, ask(play.port, "hello", max_tokens=2 * MANY_TOKENS) as stream:
         stream.next("token")
         family = psutil.Process(play.pid).children(recursive=True)
         assert len(family) >= 3
         play.send(signal.SIGKILL)
-        _, alive = psutil.wait_procs(family, timeout=15)
+        _, alive = psutil.wait_procs(family, timeout=DEADLINE_S)
         assert alive == []
 
 
