@@ -1,9 +1,12 @@
 """Fixtures that several folders of tests use."""
 
+import functools
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from httpx._config import DEFAULT_TIMEOUT_CONFIG
+from httpx._transports import default as transports
 from hypothesis import HealthCheck, settings
 
 from support.fake_worker import FakeWorker
@@ -15,6 +18,8 @@ settings.load_profile("rhapsode")
 
 for _wait in ("connect", "read", "write", "pool"):  # httpx gives up after five seconds, which a machine may stall
     setattr(DEFAULT_TIMEOUT_CONFIG, _wait, DEADLINE_S)
+transports.create_ssl_context = functools.cache(httpx.create_ssl_context)  # type: ignore[attr-defined]
+"""Else each `httpx.get` reads all authorities of the world anew: 30 ms of CPU before its first byte."""
 
 
 @pytest.fixture
