@@ -24,6 +24,8 @@ Listed = tuple[str, str, str]
 PROBE_S = 60.0
 GRACE_S = 15.0
 """How long a debt may last before we look whether the object is still there."""
+LAG_S = 2.0
+"""How far the watch may be behind a list: what it tells of meanwhile went unseen by nobody."""
 SYNC_S = 60.0
 """How long the first list may take to come through the watch."""
 PAGE = 500
@@ -151,7 +153,9 @@ class Prober:
                 return found
 
     async def _bury(self, missing: set[Named]) -> None:
-        """Tell of what the watch told of before the list, and the list lacks, unless the watch did meanwhile."""
+        """Tell of what the watch told of before the list, and the list lacks, unless the watch does meanwhile."""
+        if missing & self._pulse.known():
+            await asyncio.sleep(LAG_S)
         for named in missing & self._pulse.known():
             if not await self._port.exists(*named) and named in self._pulse.known():
                 self._ghosts.vanished(named)

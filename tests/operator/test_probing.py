@@ -147,6 +147,20 @@ def test_what_was_deleted_while_the_watch_began_anew_is_found_and_told_once() ->
     virtual_time.run(play())
 
 
+def test_what_the_watch_tells_a_moment_after_the_list_is_no_ghost() -> None:
+    async def play() -> None:
+        scene = Scene(a=1)
+        scene.tell_all()
+        scene.cluster.versions.clear()
+        probing = asyncio.create_task(scene.prober.probe())
+        await asyncio.sleep(1)
+        scene.pulse.told(A, "2", deleted=True)
+        assert await probing
+        assert scene.ghosts == []
+
+    virtual_time.run(play())
+
+
 def test_what_appears_while_a_list_is_read_is_no_ghost() -> None:
     async def play() -> None:
         scene = Scene(a=1)
