@@ -9,8 +9,16 @@ import yaml
 from rhapsode_operator.kube import path_of, path_to
 from support.api_client import ApiError
 from support.api_server import ApiServer
+from support.processes import wait_until
 
 JSON = dict[str, Any]
+CARELESS = {"containers": [{"name": "c", "image": "i"}]}
+CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+SAFE = {
+    "priorityClassName": "inference",
+    "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    "containers": [{"name": "c", "image": "i", "securityContext": CONFINED}],
+}
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.yaml"))
 
 
@@ -24,7 +32,21 @@ def restricted(api_server: ApiServer, namespace: str) -> str:
         "/apis/scheduling.k8s.io/v1/priorityclasses/inference",
         {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", **priority},
     )
+    wait_until(lambda: _is_admitted(api_server, namespace, SAFE), "pods may have the priority")
+    wait_until(lambda: not _is_admitted(api_server, namespace, CARELESS), "the namespace is strict")
     return namespace
+
+
+def _is_admitted(api_server: ApiServer, namespace: str, spec: JSON) -> bool:
+    """Return whether a pod is let in: what admits it learns of labels and priorities a moment after they are made."""
+    pod = {"metadata": {"name": "probe"}, "spec": spec}
+    try:
+        api_server.post(path_to("Pod", namespace), pod, dryRun="All")
+    except ApiError as exc:
+        if exc.status != 403:
+            raise
+        return False
+    return True
 
 
 def moved(body: JSON, namespace: str) -> JSON:
@@ -53,7 +75,7 @@ def test_what_is_applied_again_and_again_stays_as_it_is(path: Path, api_server: 
 
 
 def test_the_namespace_is_as_strict_as_we_say(api_server: ApiServer, restricted: str) -> None:
-    careless = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    careless = {"metadata": {"name": "p"}, "spec": CARELESS}
     with pytest.raises(ApiError, match="violates PodSecurity"):
         api_server.post(path_to("Pod", restricted), careless)
 

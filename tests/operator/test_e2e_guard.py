@@ -24,7 +24,7 @@ def test_the_scenarios_refuse_a_context_that_is_not_theirs(context: str, cluster
     path = f"{find_tools()}:{os.environ['PATH']}"
     environ = os.environ | {"KUBECONFIG": str(config), "RHAPSODE_E2E_CLUSTER": cluster, "PATH": path}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "e2e/scaling"]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode != 0
     assert f"e2e: kubectl points to {context or 'nothing'!r}" in done.stdout + done.stderr
     assert "run 'make e2e'" in done.stdout + done.stderr

@@ -11,6 +11,7 @@ from rhapsode_operator.kube import Kube
 from rhapsode_operator.settings import OperatorSettings
 from support.api_server import ApiServer
 from support.kube import connected
+from support.processes import DEADLINE_S
 
 
 def settings_of(identity: str, **changes: Any) -> OperatorSettings:
@@ -22,12 +23,12 @@ def settings_of(identity: str, **changes: Any) -> OperatorSettings:
 async def test_a_namespace_that_is_not_there_is_told_instead_of_waiting_for_it(api_server: ApiServer) -> None:
     async with connected(api_server) as kube:
         with pytest.raises(CannotRun, match="The namespace nosuchns does not exist: set RHAPSODE_NAMESPACE"):
-            await asyncio.wait_for(_acquired(kube, "one", "nosuchns"), 20)
+            await asyncio.wait_for(_acquired(kube, "one", "nosuchns"), 2 * DEADLINE_S)
 
 
 async def _acquired(kube: Kube, identity: str, namespace: str, **changes: Any) -> Elector:
     won = Elector(kube, settings_of(identity, namespace=namespace, retry_s=0.1, **changes))
-    await asyncio.wait_for(won.acquire(), 30)
+    await asyncio.wait_for(won.acquire(), DEADLINE_S)
     return won
 
 
@@ -59,6 +60,6 @@ async def test_two_that_reach_for_a_real_lease_agree_on_one(api_server: ApiServe
 
 async def test_a_dead_leaders_real_lease_is_taken_when_it_ends(api_server: ApiServer, namespace: str) -> None:
     async with connected(api_server) as kube:
-        await _acquired(kube, "dead", namespace, lease_s=1.0, renew_s=0.5)
-        second = await _acquired(kube, "two", namespace, lease_s=1.0, renew_s=0.5)
+        await _acquired(kube, "dead", namespace, lease_s=1.0)
+        second = await _acquired(kube, "two", namespace)  # waits as long as the dead one promised, not as it would
         assert second.leading

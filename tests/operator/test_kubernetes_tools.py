@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 from support.documents import ROOT
+from support.processes import DEADLINE_S
 
 TOOLS = ("kube-apiserver", "etcd", "kube-controller-manager", "kubectl")
 
@@ -12,7 +13,7 @@ TOOLS = ("kube-apiserver", "etcd", "kube-controller-manager", "kubectl")
 def find(**environ: str) -> subprocess.CompletedProcess[str]:
     command = ["sh", str(ROOT / "scripts/kubernetes-tools"), "--find"]
     environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | environ
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
 def put_tools(folder: Path, *names: str) -> Path:

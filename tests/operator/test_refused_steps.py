@@ -12,6 +12,7 @@ from rhapsode_operator.queueing import Key, Queue
 from rhapsode_operator.weighing import TAKEN_S
 from support import virtual_time
 from support.fake_cluster import FakeCluster
+from support.processes import DEADLINE_S
 from support.reconcilers import KEY, Meter, Reconciling, become, cluster_with, reconciling
 from support.snapshots import SERVING, resource
 
@@ -230,7 +231,7 @@ async def test_relays_are_asked_all_at_once_and_after_the_status_was_written(mon
         relays = Relays(14)
         monkeypatch.setattr(operator.reconciler.telemetry, "drain", relays.drain)
         looking = asyncio.create_task(operator.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             while relays.all.n_waiting < 13:
                 await asyncio.sleep(0)
             assert (operator.status.phase, relays.drains) == ("Draining", 0)

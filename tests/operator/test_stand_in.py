@@ -10,8 +10,9 @@ import pytest
 from rhapsode_contract import names
 from support.api_server import ApiServer, ControllerManager
 from support.kubelet import Kubelet
+from support.operators import PATIENCE_S
 from support.pod_statuses import GPU
-from support.processes import manifest, wait_until
+from support.processes import DEADLINE_S, manifest, wait_until
 
 JSON = dict[str, Any]
 MOUNTS = [
@@ -92,14 +93,14 @@ class Pods:
             status: JSON = (self.get(name) or {}).get("status", {})
             return status if holds(status) else None
 
-        found: JSON = wait_until(look, f"{name} {what}: {json.dumps(self.get(name))}", 60)
+        found: JSON = wait_until(look, f"{name} {what}: {json.dumps(self.get(name))}", PATIENCE_S)
         return found
 
     def ready(self, name: str = "sim-0") -> JSON:
         return self.wait(name, "is Ready", lambda status: condition(status, "Ready").get("status") == "True")
 
     def gone(self, name: str = "sim-0") -> None:
-        wait_until(lambda: self.get(name) is None, f"{name} is gone", 60)
+        wait_until(lambda: self.get(name) is None, f"{name} is gone", PATIENCE_S)
 
 
 @pytest.fixture
@@ -119,7 +120,9 @@ def worker_of(status: JSON) -> JSON:
 def ask(status: JSON) -> str:
     """Return the stream of an answer."""
     body, headers = {"prompt": "hello", "max_tokens": 5}, {"Accept": "text/event-stream"}
-    return httpx.post(f"http://{status['podIP']}:8080/v1/inference", json=body, headers=headers, timeout=20).text
+    return httpx.post(
+        f"http://{status['podIP']}:8080/v1/inference", json=body, headers=headers, timeout=DEADLINE_S
+    ).text
 
 
 def test_a_pod_is_up_sidecar_first_and_answers_at_its_own_address(kubelet: Kubelet, pods: Pods) -> None:

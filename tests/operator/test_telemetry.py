@@ -11,7 +11,7 @@ from aiohttp import web
 
 from rhapsode_operator.queueing import Key
 from rhapsode_operator.telemetry import Telemetry
-from support.processes import free_port
+from support.processes import DEADLINE_S, free_port
 from support.snapshots import opening, pod
 
 KEY = ("ns", "w")
@@ -38,7 +38,7 @@ class Relays:
         self.streams += 1
         try:
             await response.write(b"data: " + msgspec.json.encode(opening("loading")) + b"\n\n")
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             self.open.remove(host)
         return response
@@ -82,7 +82,7 @@ async def listening(relays: Relays, ear: Ear) -> AsyncIterator[Telemetry]:
 
 async def until(condition: Callable[[], object], what: str) -> None:
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_S):
             while not condition():
                 await asyncio.sleep(0.01)
     except TimeoutError:
