@@ -17,10 +17,10 @@ import httpx
 import openvino_genai as genai
 
 from bench.manifests import write_manifest
-from bench.peers import free_port
 from rhapsode_contract.names import default_cache
 from rhapsode_contract.resources import EngineSpec
 from rhapsode_worker.models import BUILTINS, find_installed
+from support.processes import free_port
 
 MODEL = "smollm2-135m"
 TOKENS = 128

@@ -17,14 +17,9 @@ import psutil
 from bench.manifests import write_manifest
 from rhapsode_contract.requests import OnDisconnect
 from rhapsode_contract.resources import EngineSpec, RelaySpec
+from support.processes import free_port
 
 PROXY_CORE, LOAD_CORE = 0, 1
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def pinned(core: int, *command: str) -> list[str]:
@@ -80,7 +75,7 @@ def _running(
 
 
 def _await_port(port: int) -> None:
-    for _ in range(400):
+    for _ in range(1200):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
             return
         time.sleep(0.05)

@@ -47,7 +47,7 @@ async def one_by_one(count: int) -> Born:
 async def _create(api: Caller, view: View, name: str) -> tuple[float, float]:
     await api.create(name)
     began = time.perf_counter()
-    told = await view.until(lambda: name in view.workers and is_told(view.workers[name]), f"{name} is told of", 30)
+    told = await view.until(lambda: name in view.workers and is_told(view.workers[name]), f"{name} is told of", 60)
     pod = view.born[f"{PODS}/{name}-0"]
     return (pod - began) * 1000, (told - began) * 1000
 

@@ -108,7 +108,7 @@ async def _changes(view: View, nodes: Nodes, name: str, times: int) -> list[floa
                 told.append({"type": "load", "seq": 0, "stage": shown, "percent": 10})
             began = time.perf_counter()
             nodes.say(f"{name}-0", *told)
-            seen = await view.until(lambda wanted=shown: _stage(view, name) == wanted, f"{name} is {shown}", 30)  # type: ignore[misc]
+            seen = await view.until(lambda wanted=shown: _stage(view, name) == wanted, f"{name} is {shown}", 60)  # type: ignore[misc]
             taken.append((seen - began) * 1000)
     return taken
 

@@ -40,7 +40,7 @@ class Operator:
     def metrics(self) -> dict[str, float]:
         """Return what it counts, by the name with labels; nothing while it does not answer."""
         try:
-            with urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
+            with urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=60) as answer:
                 lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if line[:1] != "#"]
         except OSError:
             assert self.process.poll() is None, "the operator ended"
@@ -127,7 +127,7 @@ class Stage:
     def leader(self) -> Iterator[Operator]:
         """Run an operator that leads."""
         with self.operator() as operator:
-            wait_until(lambda: operator.metrics().get("rhapsode_leader") == 1, "the operator leads", 30)
+            wait_until(lambda: operator.metrics().get("rhapsode_leader") == 1, "the operator leads")
             time.sleep(2)  # kopf begins to watch
             yield operator
 

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.peers import LOAD_CORE, Peer, free_port, pinned, running_relay
+from bench.peers import LOAD_CORE, Peer, pinned, running_relay
 from bench.turns.answering import Spent
 from bench.turns.asking import BODY, HEAD, Played
 from bench.turns.games import text_bytes, write_game
+from support.processes import free_port
 
 WARM_UP = 100
 """Turns that are played before anything is measured: the HTTP client is loaded, templates and pools are warm."""
@@ -70,7 +71,7 @@ def play(table: Table, turns: int, at_once: int) -> Cost:
     command = pinned(LOAD_CORE, sys.executable, "-m", "bench.turns.asking", table.peer.address, *numbers)
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout
     seconds, cpu = time.monotonic() - began, table.peer.cpu_s() - before
-    with urllib.request.urlopen(f"http://127.0.0.1:{table.journal}/spent", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{table.journal}/spent", timeout=60) as answer:
         spent = json.load(answer)
     return _cost([Played(*one) for one in json.loads(said)], spent, turns, cpu, seconds)
 
