@@ -79,15 +79,15 @@ class Call:
         """Wait for the whole answer."""
         self._reader.join(self._seconds)
         assert not self._reader.is_alive(), f"{self._what}: no answer; so far: {self._lines[-5:]}"
-        assert self._process.wait(10) == 0, f"{self._what}: {self._errors}"
+        assert self._process.wait(60) == 0, f"{self._what}: {self._errors}"
         status, headers = json.loads(self._lines[0])
         return Answer(status, "".join(self._lines[1:]), headers)
 
     def close(self) -> None:
         """Leave, whatever has come."""
         self._process.kill()
-        self._process.wait(10)
-        self._reader.join(10)
+        self._process.wait(60)
+        self._reader.join(60)
 
     def _read(self, asked: str) -> None:
         process = self._process

@@ -61,8 +61,8 @@ class Asking:
     def close(self) -> None:
         """End the client, whatever it does."""
         self._process.kill()
-        self._process.wait(10)
-        self._reader.join(10)
+        self._process.wait(60)
+        self._reader.join(60)
         assert self._process.stdout is not None
         self._process.stdout.close()
 
@@ -101,7 +101,9 @@ class Client:
         spec = {"containers": [container], "terminationGracePeriodSeconds": 1}
         metadata = {"name": "client", "namespace": NAMESPACE}
         self._cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, NAMESPACE)
-        self._cluster.kubectl("wait", "pod/client", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=90s")
+        self._cluster.kubectl(
+            "wait", "pod/client", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=180s", timeout=200
+        )
 
     @contextlib.contextmanager
     def asking(self, worker: str, namespace: str, *options: str) -> Iterator[Asking]:

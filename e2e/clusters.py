@@ -51,11 +51,11 @@ class Cluster:
             yield lines
         finally:
             process.kill()
-            reader.join(10)
+            reader.join(60)
             process.stdout.close()
-            process.wait(10)
+            process.wait(60)
 
-    def heard(self, lines: list[str], text: str, seconds: float = 30) -> None:
+    def heard(self, lines: list[str], text: str, seconds: float = 120) -> None:
         """Wait until a line has these words."""
         until(lambda: any(text in line for line in lines), f"{text!r} is shown", seconds)
 
@@ -106,7 +106,7 @@ class Cluster:
         self.on_node("ctr", "-n", "k8s.io", "task", "kill", "-s", "SIGKILL", found.removeprefix("containerd://"))
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     """Return the first true value of a condition; fail with `what` when it does not come in time."""
     return wait_until(condition, what, seconds, pause_s=LOOK_S)
 

@@ -128,7 +128,7 @@ class Stream(threading.Thread):
 
     def _cut(self, why: str) -> None:
         if not self.over:
-            self.cuts += 1
+            self.cuts += bool(self.last_id)  # what never began is not cut
             tell(self.number, "cut", why=why, at=self.next)
 
     def _end(self, how: str, **facts: Any) -> None:

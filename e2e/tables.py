@@ -66,8 +66,10 @@ def play_example(cluster: Cluster, namespace: str) -> Table:
     text = cluster.kubectl("kustomize", str(EXAMPLE))
     for body in yaml.safe_load_all(text.replace(f"rhapsode-relay:{__version__}", f"rhapsode-relay:{cluster.tag}")):
         cluster.apply(body, namespace)
-    cluster.kubectl("wait", "iw/dungeon-master", "-n", namespace, "--for=condition=Ready", "--timeout=80s")
-    cluster.kubectl("rollout", "status", "deploy/journal", "-n", namespace, "--timeout=60s")
+    cluster.kubectl(
+        "wait", "iw/dungeon-master", "-n", namespace, "--for=condition=Ready", "--timeout=240s", timeout=260
+    )
+    cluster.kubectl("rollout", "status", "deploy/journal", "-n", namespace, "--timeout=120s", timeout=150)
     return Table(cluster, "dungeon-master", namespace)
 
 
@@ -84,8 +86,8 @@ def lay_table(cluster: Cluster, namespace: str, worker: Body) -> Table:
     cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, namespace)
     cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": service}, namespace)
     applied = Applied(cluster, worker, namespace)
-    applied.ready(120, replicas=worker["spec"].get("replicas", 1))
-    cluster.kubectl("wait", "pod/recorder", "-n", namespace, "--for=condition=Ready", "--timeout=60s")
+    applied.ready(180, replicas=worker["spec"].get("replicas", 1))
+    cluster.kubectl("wait", "pod/recorder", "-n", namespace, "--for=condition=Ready", "--timeout=120s", timeout=150)
     return Table(cluster, applied.name, namespace)
 
 
@@ -118,4 +120,4 @@ def written(end: Body) -> dict[str, str]:
 
 def has_written(table: Table, turn: str, times: int) -> None:
     """Wait until the recorder has so many calls of a turn."""
-    until(lambda: len(table.recorded(x_rhapsode_turn=turn)) == times, f"{turn} is written", 60)
+    until(lambda: len(table.recorded(x_rhapsode_turn=turn)) == times, f"{turn} is written")

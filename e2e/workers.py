@@ -16,7 +16,7 @@ def worker(name: str, *, engine: Body | None = None, options: Body | None = None
         "spec": {
             "model": {"source": "builtin://simulator"},
             "engine": engine or {"name": "Simulator", "options": settings | (options or {})},
-            "relay": {"drainSeconds": 30},
+            "relay": {"drainSeconds": 60},
             "resources": {
                 "relay": {"requests": {"cpu": "10m"}, "limits": {}},
                 "worker": {"requests": {"cpu": "10m"}},

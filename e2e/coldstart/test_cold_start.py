@@ -1,9 +1,9 @@
 """A client that calls before there is anything to answer is held, told what happens, and then answered."""
 
 from e2e.clients import Client
-from e2e.clusters import Cluster
+from e2e.clusters import Cluster, until
 from e2e.conftest import Apply
-from e2e.workers import worker
+from e2e.workers import Applied, worker
 
 
 def test_a_client_hears_pull_and_load_and_gets_its_tokens_on_one_connection(
@@ -33,8 +33,13 @@ def test_progress_and_events_are_seen_while_it_loads(apply: Apply, cluster: Clus
     assert "importing" in told
     assert "loading weights" in told
     assert "%" in told
-    reasons = [(one["reason"], one["note"]) for one in slow.events()]
+    reasons = until(lambda: _told_to_the_end(slow), "the Events tell to the end")
     assert ("LoadStage", "slow-0: importing") in reasons
     assert ("LoadStage", "slow-0: loading weights") in reasons
-    assert reasons[-1][0] == "AllReplicasReady"
     assert len(reasons) == len(set(reasons))
+
+
+def _told_to_the_end(slow: Applied) -> list[tuple[str, str]]:
+    """Return reason and note of each Event, once the last is that all is ready: Events come after the status."""
+    reasons = [(one["reason"], one["note"]) for one in slow.events()]
+    return reasons if reasons and reasons[-1][0] == "AllReplicasReady" else []

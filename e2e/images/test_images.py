@@ -19,7 +19,7 @@ IMAGES = {
 
 
 def _docker(*args: str) -> str:
-    done = subprocess.run(["docker", *args], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["docker", *args], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -40,7 +40,7 @@ def test_an_image_holds_its_own_packages_and_the_contract(image: str) -> None:
 def test_an_image_begins_as_nobody_on_a_read_only_root_and_says_what_it_lacks(image: str) -> None:
     assert _inside(image, "id", "-u").strip() == "65532"
     command = ["docker", "run", "--rm", "--read-only", "--network=none", image]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     program = IMAGES[image.partition(":")[0]].replace("_", "-")
     assert done.stderr.startswith(f"{program}: "), done.stderr
     assert "Traceback" not in done.stderr

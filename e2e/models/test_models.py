@@ -73,7 +73,7 @@ def hub(cluster: Cluster, namespace: str) -> str:
     port = [{"port": 8000}]
     spec = {"selector": {"app": "hub"}, "ports": port}
     cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hub"}, "spec": spec}, namespace)
-    cluster.kubectl("wait", "pod/hub", "-n", namespace, "--for=condition=Ready", "--timeout=60s")
+    cluster.kubectl("wait", "pod/hub", "-n", namespace, "--for=condition=Ready", "--timeout=120s", timeout=150)
     return f"http://hub.{namespace}:8000"
 
 

@@ -29,5 +29,5 @@ def _may(cluster: Cluster, namespace: str) -> str:
     """Return whether the operator may make pods there. kubectl's exit status says the same."""
     account = f"system:serviceaccount:{NAMESPACE}:rhapsode-operator"
     command = ["kubectl", "auth", "can-i", "create", "pods", "-n", namespace, "--as", account]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     return done.stdout.strip()

@@ -10,7 +10,7 @@ from e2e.workers import worker
 
 
 def test_a_question_is_held_told_and_answered_while_the_worker_starts(apply: Apply, namespace: str) -> None:
-    apply(worker("sim"))
+    apply(worker("sim", options={"load": [{"stage": "loading weights", "seconds": 5}]}))
     done = run("ask", "sim", "-n", namespace, "--max-tokens", "20", "Sing of anger")
     assert done.returncode == 0, done.stderr
     assert "Ready after" in done.stderr

@@ -60,25 +60,24 @@ def test_a_correlation_id_joins_the_jobs_of_all_replicas(apply: Apply, client: C
         jobs.add(client.ask("pair", pair.namespace, "--correlation", "turn")["job"])
     heard: set[str] = set()
     for pod in ("pair-0", "pair-1"):
-        body = _until_idle(pod, "/v1/correlations/turn-0/stream", pair)
+        body = _until_ends(pod, "/v1/correlations/turn-0/stream", pair, len(jobs))
         ended = {event["job_id"] for event in _events(body) if event["type"] == "end"}
         assert ended == jobs
         heard |= ended
     assert heard == jobs
 
 
-def _until_idle(pod: str, path: str, applied: Applied) -> str:
-    """Return what an endless stream says until it is silent for a while."""
+def _until_ends(pod: str, path: str, applied: Applied, ends: int) -> str:
+    """Return what an endless stream says until so many jobs have ended, and a heartbeat comes after them."""
     code = (
-        "import socket, sys, http.client; c = http.client.HTTPConnection(sys.argv[1], 8080, timeout=6);"
-        " c.request('GET', sys.argv[2]); r = c.getresponse()\n"
-        "try:\n"
-        "    while line := r.readline(): sys.stdout.write(line.decode())\n"
-        "except TimeoutError: pass\n"
+        "import sys, http.client; c = http.client.HTTPConnection(sys.argv[1], 8080, timeout=60);"
+        " c.request('GET', sys.argv[2]); r = c.getresponse(); left = int(sys.argv[3])\n"
+        "while (line := r.readline().decode()) and not (left <= 0 and line.startswith(':')):\n"
+        "    sys.stdout.write(line); left -= line.startswith('event: end')\n"
     )
     host = f"{pod}.{applied.name}-pods.{applied.namespace}.svc.cluster.local."
-    command = ["kubectl", "exec", "-n", NAMESPACE, "client", "--", "python", "-c", code, host, path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    command = ["kubectl", "exec", "-n", NAMESPACE, "client", "--", "python", "-c", code, host, path, str(ends)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -86,12 +85,12 @@ def _until_idle(pod: str, path: str, applied: Applied) -> str:
 def test_what_meets_a_loading_replica_is_handed_to_the_one_that_is_ready(
     apply: Apply, client: Client, cluster: Cluster
 ) -> None:
-    pair = apply(worker("pair", replicas=2, options={"load": [{"stage": "loading weights", "seconds": 15}]}))
+    pair = apply(worker("pair", replicas=2, options={"load": [{"stage": "loading weights", "seconds": 25}]}))
     pair.ready(replicas=2)
     cluster.kill("pair-1", "worker", pair.namespace)
     until(lambda: not _is_ready(cluster, pair), "pair-1 loads again")
     with client.asking("pair-1.pair-pods", pair.namespace, "--tokens", "10") as asking:
-        result = asking.result(12)
+        result = asking.result()
     assert (result["how"], result["whole"], _owner(result["job"])) == ("end", True, "pair-0")
 
 

@@ -95,7 +95,9 @@ def test_a_journal_that_is_away_costs_the_writes_and_not_the_story(example: Tabl
     human = [event["human"] for name, event in told if name == "narration"]
     assert [text for text in human if "sparks" in text], human
     example.cluster.kubectl(*scale, "--replicas=1")
-    example.cluster.kubectl("rollout", "status", "deploy/journal", "-n", example.namespace, "--timeout=60s")
+    example.cluster.kubectl(
+        "rollout", "status", "deploy/journal", "-n", example.namespace, "--timeout=120s", timeout=150
+    )
     assert written(example.turn(**asked("back")).whole())["narrative"] == "written"
 
 
