@@ -23,13 +23,18 @@ class FakeRelay:
         self.heard: list[frames.WorkerFrame] = []
         self._rest = b""
 
-    def meet(self) -> frames.Hello:
-        """Listen, and take the next connection; return its hello."""
+    def listen(self) -> None:
+        """Be there for whoever connects, if this is not so yet."""
         if self._server is None:
             self._server = socket.socket(socket.AF_UNIX)
             self._server.bind(str(self.path))
             self._server.listen(8)
             self._server.settimeout(60)
+
+    def meet(self) -> frames.Hello:
+        """Listen, and take the next connection; return its hello."""
+        self.listen()
+        assert self._server is not None
         self.sock, _ = self._server.accept()
         self.sock.settimeout(60)
         self._rest = b""

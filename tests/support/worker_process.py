@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +18,17 @@ from support.processes import Running, manifest, wait_until
 
 
 class Worker(Running):
-    """A worker process and the relay that the test plays for it."""
+    """A worker process and the relay that the test plays for it.
 
-    def __init__(self, folder: Path, resource: dict[str, Any], **environ: str) -> None:
+    The relay is there before the worker, which so tells it everything as it happens, however short its life is.
+    """
+
+    def __init__(self, folder: Path, resource: dict[str, Any], alone: bool = False, /, **environ: str) -> None:
         path = folder / "manifest.json"
         path.write_text(json.dumps(resource))
         self.relay = FakeRelay(folder / "worker.sock")
+        if not alone:
+            self.relay.listen()
         defaults = {
             names.ENV_MANIFEST: str(path),
             names.ENV_SOCKET: str(self.relay.path),
@@ -31,12 +38,25 @@ class Worker(Running):
 
     def engine_pid(self) -> int:
         """Return the process of the engine."""
-        children = psutil.Process(self.pid).children()
-        found: int = wait_until(
-            lambda: next((one.pid for one in children if "rhapsode_worker.child" in one.cmdline()), 0),
-            "the engine runs",
-        )
+        found: int = wait_until(self._find_engine, "the engine runs")
         return found
+
+    @contextlib.contextmanager
+    def engine_held(self) -> Iterator[None]:
+        """Let the engine stand still meanwhile: what it does cannot be over before the test is ready for it."""
+        pid = self.engine_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def _find_engine(self) -> int:
+        for child in psutil.Process(self.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "rhapsode_worker.child" in child.cmdline():
+                    return child.pid
+        return 0
 
     def ready(self) -> None:
         self.relay.meet()
@@ -48,10 +68,12 @@ class Worker(Running):
 
 
 @contextlib.contextmanager
-def working(tmp_path: Path, relay: dict[str, Any] | None = None, **options: Any) -> Iterator[Worker]:
-    """A worker that plays a script."""
+def working(
+    tmp_path: Path, relay: dict[str, Any] | None = None, *, alone: bool = False, **options: Any
+) -> Iterator[Worker]:
+    """A worker that plays a script; one that is `alone` finds no relay before the test meets it."""
     options = {"load": [], "tokensPerSecond": 100} | options
-    worker = Worker(tmp_path, manifest(engine={"options": options}, **(relay or {})))
+    worker = Worker(tmp_path, manifest(engine={"options": options}, **(relay or {})), alone)
     try:
         yield worker
     finally:

@@ -18,7 +18,7 @@ from rhapsode_worker.counting_kills import memory_events, oom_kills
 from rhapsode_worker.giving_up import termination_message, write_termination
 from rhapsode_worker.settings import WorkerSettings
 from rhapsode_worker.supervising import Supervisor
-from support.processes import manifest
+from support.processes import DEADLINE_S, manifest
 from support.worker_process import Worker
 
 
@@ -106,7 +106,7 @@ async def test_an_engine_that_the_kernel_killed_for_its_memory_is_not_a_crash(
     while supervisor._engine is None or supervisor._engine.pid is None:
         await asyncio.sleep(0.01)
     counter.write_text(f"oom_kill {kills}\n")
-    assert await asyncio.wait_for(life, 20) == names.EXIT_CANNOT_WORK
+    assert await asyncio.wait_for(life, DEADLINE_S) == names.EXIT_CANNOT_WORK
     told = json.loads((tmp_path / "log").read_text())
     assert told["reason"] == reason
     assert ("memory limit" in told["message"]) is (kills == 1)

@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +12,16 @@ import pytest
 from rhapsode_contract import frames, names
 from rhapsode_worker.engines.simulating import simulated_text
 from rhapsode_worker.joining import tokens_in
+from rhapsode_worker.tracking import SILENCE_S
 from support.processes import manifest
 from support.worker_process import Worker, actions, job, text_of, working
 
 
-def test_it_speaks_within_a_second_and_tells_its_whole_start(tmp_path: Path) -> None:
-    began = time.time()
+def test_it_speaks_before_its_engine_does_and_tells_its_whole_start(tmp_path: Path) -> None:
     with working(
         tmp_path, load=[{"stage": "importing", "seconds": 0.3}, {"stage": "loading weights", "seconds": 0.3}]
     ) as worker:
-        first = worker.wait_record("start")
+        assert worker.wait_record("start") == worker.records[0]
         hello = worker.relay.meet()
         told = worker.relay.until(frames.State, phase="ready")
     assert (hello.engine, hello.model, hello.worker, hello.caps.slots) == ("Simulator", "sim", "sim", 8)
@@ -35,8 +33,6 @@ def test_it_speaks_within_a_second_and_tells_its_whole_start(tmp_path: Path) -> 
     loads = [(frame.stage, frame.percent) for frame in told if isinstance(frame, frames.Load)]
     assert ("importing", 0.0) in loads
     assert ("loading weights", 100.0) in loads
-    spoke = datetime.fromisoformat(first["timestamp"]).timestamp()
-    assert spoke - began < 5, "the time of a whole Python start on a busy machine; bench/ measures it"
 
 
 def test_a_request_is_told_in_order_and_logged_without_its_text(tmp_path: Path) -> None:
@@ -117,7 +113,7 @@ def test_an_engine_that_always_crashes_ends_the_worker_with_its_last_line(tmp_pa
         failed = worker.relay.wait(frames.State, phase="failed")
         assert failed.reason == "EngineCrash"
         assert "5 times in a row, by exit code 9: simulated crash at a" in failed.message
-        assert worker.wait(30) == names.EXIT_CANNOT_WORK
+        assert worker.wait() == names.EXIT_CANNOT_WORK
 
 
 @pytest.mark.parametrize(
@@ -234,12 +230,11 @@ def test_an_error_of_one_request_is_its_own(tmp_path: Path) -> None:
 
 
 def test_silence_while_loading_is_broken(tmp_path: Path) -> None:
-    with working(
-        tmp_path, load=[{"stage": "thinking"}], faults=[{"kind": "stall", "at": "thinking", "seconds": 6.5}]
-    ) as worker:
+    with working(tmp_path, load=[{"stage": "thinking"}], faults=[{"kind": "stall", "at": "thinking"}]) as worker:
         worker.relay.meet()
         said = worker.relay.wait(frames.Narration, action="still")
-    assert said.human.startswith("Still thinking: 5")
+    assert said.human.startswith("Still thinking: ")
+    assert said.fields["elapsed_s"] >= SILENCE_S
 
 
 def test_a_worker_without_a_manifest_says_which_variable(tmp_path: Path) -> None:
