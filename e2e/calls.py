@@ -14,8 +14,15 @@ from e2e.clusters import until as wait
 from e2e.following import events
 
 _SCRIPT = """
-import http.client, json, sys
+import http.client, json, sys, time
 asked = json.load(sys.stdin)
+while asked["once_away"]:
+    look = http.client.HTTPConnection(asked["host"], asked["port"], timeout=asked["seconds"])
+    look.request("GET", "/v1/worker")
+    if json.load(look.getresponse())["phase"] != "ready":
+        break
+    look.close()
+    time.sleep(0.02)
 connection = http.client.HTTPConnection(asked["host"], asked["port"], timeout=asked["seconds"])
 connection.request(asked["method"], asked["path"], asked["body"].encode(), asked["headers"])
 answer = connection.getresponse()
@@ -109,14 +116,18 @@ def calling(
     headers: dict[str, str] | None = None,
     *,
     until: str = "",
+    once_away: bool = False,
     seconds: float = 120,
 ) -> Iterator[Call]:
-    """Call, while something else is done; only up to the line that has the words `until`, where the client leaves."""
+    """Call, while something else is done; only up to the line that has the words `until`, where the client leaves.
+
+    With `once_away` it calls at the moment that the worker there is not ready any more: a load may be short.
+    """
     parts = urlsplit(url)
     asked = {
         "host": parts.hostname, "port": parts.port or 80, "method": method, "headers": headers or {},
         "path": f"{parts.path}?{parts.query}", "body": "" if body is None else json.dumps(body),
-        "until": until, "seconds": seconds,
+        "until": until, "once_away": once_away, "seconds": seconds,
     }  # fmt: skip
     call = Call(asked)
     try:

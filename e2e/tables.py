@@ -1,12 +1,14 @@
 """What scenarios of turns play at: the example as it is, and a small contract whose sinks are at a recorder."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from e2e.calls import Answer, call
+from e2e.calls import Answer, Call, call, calling
 from e2e.clusters import Body, Cluster, until
 from e2e.workers import Applied
 from rhapsode_contract import __version__
@@ -39,6 +41,13 @@ class Table:
         """Ask for a turn, through the Service or at a pod, and return the answer."""
         host = f"{pod}.{self.name}-pods" if pod else self.name
         return call(self._url(host, 8080, "/v1/turns"), "POST", body, headers, until=leave_at)
+
+    @contextlib.contextmanager
+    def turning_once_away(self, pod: str, headers: Body, **body: Any) -> Iterator[Call]:
+        """Ask a pod for a turn at the moment that its worker is not ready any more."""
+        url = self._url(f"{pod}.{self.name}-pods", 8080, "/v1/turns")
+        with calling(url, "POST", body, headers, once_away=True) as one:
+            yield one
 
     def view(self, job: str) -> Body:
         """Return what the worker says of a turn."""

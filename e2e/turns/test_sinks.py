@@ -75,12 +75,13 @@ def _paths(pair: Table) -> list[str]:
 
 
 def test_a_turn_that_meets_a_loading_replica_is_told_by_the_other(pair: Table) -> None:
-    pair.cluster.kill("pair-1", "worker", pair.namespace)
-    until(lambda: not _is_ready(pair, "pair-1"), "pair-1 loads again")
-    told = pair.turn(pod="pair-1", contract="keyed", inputs=INPUTS, headers=STREAM).events()
+    before = _restarts(pair)
+    with pair.turning_once_away("pair-1", STREAM, contract="keyed", inputs=INPUTS) as asking:
+        pair.cluster.kill("pair-1", "worker", pair.namespace)
+        told = asking.answer().events()
     assert told[0][1]["job_id"].startswith("pair-0-")
     assert written(dict(told)["end"]) == {"kept": "written"}
-    until(lambda: _is_ready(pair, "pair-1"), "pair-1 is ready again")
+    until(lambda: _restarts(pair) != before and _is_ready(pair, "pair-1"), "pair-1 is ready again")
 
 
 def test_a_turn_that_was_left_is_written_while_its_pod_ends_and_the_service_goes_on(pair: Table) -> None:
