@@ -1,7 +1,7 @@
 """A client that calls during a cold start is held, and told: by the operator too, of what only it can see."""
 
 from support.kubelet import Kubelet
-from support.operators import Cluster, kill
+from support.operators import PATIENCE_S, Cluster, kill
 from support.pod_calls import PodCall
 from support.processes import wait_until
 
@@ -16,7 +16,7 @@ def wait_relay(cluster: Cluster, pod: str = "sim-0") -> str:
         started = any(one["started"] for one in status.get("initContainerStatuses") or ())
         return str(status["podIP"]) if started else ""
 
-    return str(wait_until(look, f"the relay of {pod} is up", 60))
+    return str(wait_until(look, f"the relay of {pod} is up", PATIENCE_S))
 
 
 def test_who_calls_before_the_image_is_there_is_held_and_told_until_the_tokens_come(
@@ -52,13 +52,14 @@ def test_who_waits_for_an_image_that_cannot_be_pulled_hears_why_and_what_helps(
 
 def test_who_waits_hears_that_the_worker_ended_and_comes_again(cluster: Cluster, kubelet: Kubelet) -> None:
     kubelet.oom("sim-0", "worker")
-    pull = kubelet.image_pull_takes("sim-0", "worker")
+    pull, restart = kubelet.image_pull_takes("sim-0", "worker"), kubelet.restart_takes("sim-0", "worker")
     cluster.operate()
     cluster.apply(options={"load": STEPS})
     with PodCall(wait_relay(cluster)) as call:
         call.wait_told("image_pull")
         pull.release()
         assert "OOMKilled" in call.wait_told("container_restart").data["human"]
+        restart.release()
         call.finish()
 
 

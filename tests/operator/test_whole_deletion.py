@@ -6,7 +6,7 @@ import pytest
 
 from support.api_server import ApiServer, ControllerManager
 from support.kubelet import Kubelet
-from support.operators import CRD, Cluster, kill
+from support.operators import CRD, PATIENCE_S, Cluster, kill
 from support.processes import wait_until
 
 SLOW = {"load": [{"stage": "loading weights", "seconds": 600}]}
@@ -38,9 +38,9 @@ def test_a_deletion_returns_at_once_and_leaves_nothing_although_no_operator_runs
     found = cluster.find()
     assert found is not None
     assert "finalizers" not in found["metadata"], "kubectl would wait for them"
-    cluster.kubectl("delete", "iw/sim", "--timeout=60s")
+    cluster.kubectl("delete", "iw/sim", "--timeout=120s")
     assert cluster.find() is None
-    wait_until(lambda: owned(cluster) == "", "nothing is left", 60)
+    wait_until(lambda: owned(cluster) == "", "nothing is left", PATIENCE_S)
 
 
 def test_a_deletion_in_the_middle_of_a_load_ends_it_and_a_new_one_of_that_name_begins_anew(
@@ -56,7 +56,7 @@ def test_a_deletion_in_the_middle_of_a_load_ends_it_and_a_new_one_of_that_name_b
     assert list(cluster.uids()) == ["sim-0"]
     assert cluster.uids() != before
     cluster.kubectl("delete", "iw/sim")
-    wait_until(lambda: owned(cluster) == "", "nothing is left", 60)
+    wait_until(lambda: owned(cluster) == "", "nothing is left", PATIENCE_S)
     assert operator.complaints() == []
     assert operator.errors == []
 
@@ -69,7 +69,7 @@ def test_a_deleted_namespace_takes_all_with_it_and_an_operator_elsewhere_does_no
     operator = cluster.operate(server.kubeconfig(), RHAPSODE_WATCH_NAMESPACES=served.namespace)
     served.apply(replicas=2)
     served.wait_ready()
-    served.kubectl("delete", "namespace", served.namespace, "--timeout=60s")
+    served.kubectl("delete", "namespace", served.namespace, "--timeout=120s")
     assert server.admin.find(f"/api/v1/namespaces/{served.namespace}") is None
     wait_until(lambda: operator.metric('rhapsode_workers{phase="Ready"}') == 0, "it is forgotten")
     server.namespace(served.namespace)

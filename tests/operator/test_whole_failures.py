@@ -17,7 +17,6 @@ STRANGER = {
         "containers": [{"name": "c", "image": "i", "command": ["python", "-c", "import time; time.sleep(600)"]}],
     },
 }
-SLOW = [{"stage": STAGE, "seconds": 2}]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def cluster(api_server: ApiServer, kubelet: Kubelet) -> Iterator[Cluster]:
     ours = Cluster(api_server, api_server.namespace())
     ours.operate()
     ours.apply("crash", options=faulty(kind="exit", signal=11))
-    ours.apply("stall", load={"stallSeconds": 10}, options=faulty(kind="stall"))
+    ours.apply("stall", load={"stallSeconds": 30}, options=faulty(kind="stall"))
     api_server.post(f"/api/v1/namespaces/{ours.namespace}/pods", STRANGER)
     ours.apply("taken")
     yield ours
@@ -54,8 +53,10 @@ def test_an_image_that_cannot_be_pulled(cluster: Cluster, kubelet: Kubelet) -> N
 
 def test_a_container_out_of_memory(cluster: Cluster, kubelet: Kubelet) -> None:
     kubelet.oom("oom-0", "worker")
-    cluster.apply("oom", options={"load": SLOW})
+    restart = kubelet.restart_takes("oom-0", "worker")
+    cluster.apply("oom")
     assert_told(cluster, "oom", "ContainerOOM", "worker of oom-0 used more memory than its limit")
+    restart.release()
     assert_mended(cluster, "oom", "ContainerOOM")
     (replica,) = cluster.status("oom")["workers"]
     assert (replica["restarts"], replica["lastExit"]["reason"], replica["lastExit"]["code"]) == (1, "OOMKilled", 137)
@@ -91,7 +92,7 @@ def test_an_engine_that_crashes_until_its_worker_gives_up(cluster: Cluster, kube
 
 
 def test_a_load_that_makes_no_progress(cluster: Cluster, kubelet: Kubelet) -> None:
-    assert_told(cluster, "stall", "LoadStalled", STAGE, "more than 10 s")
+    assert_told(cluster, "stall", "LoadStalled", STAGE, "more than 30 s")
     cluster.apply("stall")
     assert_mended(cluster, "stall", "LoadStalled")
 

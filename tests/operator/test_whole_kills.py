@@ -107,7 +107,7 @@ def test_a_process_that_is_killed_at_random_is_followed_by_one_that_goes_on(
         kill(cluster.operators[-1])
         cluster.operate()
     for name in NAMES:
-        cluster.wait_ready(name, 90)
+        cluster.wait_ready(name)
     assert_all_is_right(cluster, audit)
     assert all(operator.complaints() == [] for operator in cluster.operators)
 

@@ -12,7 +12,7 @@ import pytest
 from support.hub import Hub, Repository
 from support.kubelet import Kubelet
 from support.models import smollm
-from support.operators import Cluster
+from support.operators import PATIENCE_S, Cluster
 from support.pod_calls import PodCall
 from support.processes import wait_until
 from support.streams import text_of
@@ -71,7 +71,7 @@ def test_a_token_that_is_missing_or_that_the_hub_does_not_know_is_told_with_its_
     assert_told(cluster, "m", "ModelGated", "hf://org/smollm is gated")
     assert hub.fetched() == []
     give_token(cluster, TOKEN)
-    cluster.wait_ready("m", 120)
+    cluster.wait_ready("m")
 
 
 def test_from_a_hub_through_a_kill_to_the_models_own_words(cluster: Cluster, kubelet: Kubelet, hub: Hub) -> None:
@@ -83,7 +83,7 @@ def test_from_a_hub_through_a_kill_to_the_models_own_words(cluster: Cluster, kub
     assert seen["load"]["summary"].startswith("fetching the model ")
     assert_killed_it_goes_on(cluster, kubelet, hub)
     hub.faults.pause_s = 0
-    status = cluster.wait_ready("m", 120)
+    status = cluster.wait_ready("m")
     assert status["load"]["summary"] == "loaded"
     assert ask(kubelet, "m-0")
     assert {event["note"] for event in cluster.events("m")} >= {"m-0: fetching the model"}
@@ -95,17 +95,17 @@ def test_from_a_hub_through_a_kill_to_the_models_own_words(cluster: Cluster, kub
 
 def assert_killed_it_goes_on(cluster: Cluster, kubelet: Kubelet, hub: Hub) -> None:
     """Kill the fetch when a part is on disk: not one byte of that part is asked for again."""
-    wait_until(lambda: bytes_here(cluster, kubelet) > 8 << 20, "8 MiB are here", 60)
+    wait_until(lambda: bytes_here(cluster, kubelet) > 8 << 20, "8 MiB are here", PATIENCE_S)
     before, here = len(hub.fetched()), bytes_here(cluster, kubelet)
     kubelet.kill("m-0", "model")
-    wait_until(lambda: len(hub.fetched()) > before, "it is fetched on", 60)
+    wait_until(lambda: len(hub.fetched()) > before, "it is fetched on", PATIENCE_S)
     assert [one.began for one in hub.fetched()[before:] if one.began < here] == [], hub.asked
 
 
 def assert_second_pod_fetches_nothing(cluster: Cluster, kubelet: Kubelet, hub: Hub) -> None:
     before = len(hub.fetched())
     cluster.kubectl("scale", "iw/m", "--replicas=2")
-    cluster.wait_status("m", "two serve", lambda status: status.get("readyReplicas") == 2, 120)
+    cluster.wait_status("m", "two serve", lambda status: status.get("readyReplicas") == 2)
     assert len(hub.fetched()) == before
     assert "is in the cache" in kubelet.logs("m-1")
 
@@ -123,5 +123,5 @@ def test_from_a_claim_that_the_pod_mounts(cluster: Cluster, kubelet: Kubelet) ->
     folder = kubelet.claim(cluster.namespace, "models") / "small"
     folder.mkdir()
     (folder / "smollm.gguf").symlink_to(smollm())
-    cluster.wait_ready("m", 120)
+    cluster.wait_ready("m")
     assert ask(kubelet, "m-0")

@@ -1,5 +1,6 @@
 """What goes wrong with nodes, end to end: no room, evictions, refusals, a relay and a node that do not answer."""
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -17,8 +18,8 @@ ON_LOST = {"spec": {"nodeSelector": {"kubernetes.io/hostname": "lost"}}}
 
 @pytest.fixture(scope="module")
 def kubelet(api_server: ApiServer) -> Iterator[Kubelet]:
-    """Two nodes whose liveness probes are slow: a relay that is frozen is not restarted at once."""
-    with Kubelet(api_server, nodes={"node-0": 8, "lost": 1}, pace=Pace(liveness_s=10)) as running:
+    """Two nodes without liveness probes: a relay that is frozen is not restarted."""
+    with Kubelet(api_server, nodes={"node-0": 8, "lost": 1}, pace=Pace(liveness_s=math.inf)) as running:
         yield running
 
 
@@ -43,8 +44,8 @@ def audit(cluster: Cluster, kubelet: Kubelet) -> Iterator[PodAudit]:
 
 def test_a_pod_that_a_node_refuses_comes_again(cluster: Cluster, kubelet: Kubelet, audit: PodAudit) -> None:
     assert_told(cluster, "reject", "PodRejected", "node-0 refused reject-0", "no healthy devices")
-    wait_until(lambda: audit.made["reject"] == 2, "it is made again")
-    cluster.wait_status("reject", "counts that", lambda status: _replaced(status) == 1)
+    wait_until(lambda: audit.made["reject"] >= 2, "it is made again")
+    cluster.wait_status("reject", "counts that", lambda status: _replaced(status) >= 1)
 
 
 def test_a_pod_that_fits_nowhere(cluster: Cluster, kubelet: Kubelet, audit: PodAudit) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from support.fake_nvml import GIB, FakeNvml
+from support.gated_engine import SPEECH, Gates
 from support.kubelet import Kubelet
-from support.operators import Cluster, kill
+from support.operators import PATIENCE_S, Cluster, kill
 from support.pod_audits import PodAudit
 from support.pod_calls import PodCall
 from support.processes import wait_until
 
 JSON = dict[str, Any]
+STAGES = ("fetching", "loading weights")
 LOAD = [{"stage": "fetching", "seconds": 0.7}, {"stage": "loading weights", "seconds": 1.5}]
 
 
@@ -36,27 +38,41 @@ def gpus(tmp_path: Path) -> FakeNvml:
 
 
 @pytest.fixture
-def measured(cluster: Cluster, gpus: FakeNvml) -> Iterator[Kubelet]:
-    with Kubelet(cluster.server, environ=gpus.environ) as running:
+def gates(tmp_path: Path) -> Gates:
+    """What holds loads and texts: each is over in a second or two, and is to be seen in the middle."""
+    return Gates(tmp_path)
+
+
+@pytest.fixture
+def kubelet(cluster: Cluster, gates: Gates) -> Iterator[Kubelet]:
+    with Kubelet(cluster.server, environ=gates.environ) as running:
+        yield running
+
+
+@pytest.fixture
+def measured(cluster: Cluster, gates: Gates, gpus: FakeNvml) -> Iterator[Kubelet]:
+    with Kubelet(cluster.server, environ=gates.environ | gpus.environ) as running:
         yield running
 
 
 def test_from_apply_to_a_stream_with_progress_and_vram_in_the_status(
-    cluster: Cluster, gpus: FakeNvml, measured: Kubelet
+    cluster: Cluster, gates: Gates, gpus: FakeNvml, measured: Kubelet
 ) -> None:
+    gates.hold(*STAGES)
     operator = cluster.operate()
     cluster.apply(gpus=1, options={"load": LOAD})
     stages = []
-    for stage in ("fetching", "loading weights"):
+    for stage in STAGES:
         seen = cluster.wait_status("sim", f"is {stage}", partial(_does, stage))
         stages.append(seen["load"])
         assert seen["phase"] == "Loading"
         assert seen["conditions"][0]["status"] == "False"
+        gates.release(stage)
     assert stages[0]["since"] < stages[1]["since"]
     assert all(load["summary"].startswith(load["stage"]) for load in stages)
     gpus.gpus[0].used = 70 * GIB
     cluster.wait_ready()
-    status = cluster.wait_status("sim", "tells what the GPU holds", lambda status: _used(status) > 70 * 1024, 45)
+    status = cluster.wait_status("sim", "tells what the GPU holds", lambda status: _used(status) > 70 * 1024)
     assert (status["vram"]["source"], status["vram"]["totalMiB"]) == ("nvml", 160 * 1024)
     assert [gpu["pod"] for gpu in status["vram"]["gpus"]] == ["sim-0", "sim-0"]
     assert status["load"]["summary"] == "loaded"
@@ -68,7 +84,12 @@ def test_from_apply_to_a_stream_with_progress_and_vram_in_the_status(
 
 
 def _does(stage: str, status: JSON) -> bool:
-    return _stage(status) == stage
+    return (_stage(status), status.get("phase")) == (stage, "Loading")
+
+
+def _tells_the_end(status: JSON) -> bool:
+    said = status.get("narration", {}).get("text", "")
+    return _stage(status) == "loaded" and str(said).startswith("Ready after")
 
 
 def _stage(status: JSON) -> str:
@@ -79,11 +100,15 @@ def _used(status: JSON) -> int:
     return int(status.get("vram", {}).get("usedMiB", 0))
 
 
-def test_kubectl_says_the_right_things(cluster: Cluster, kubelet: Kubelet) -> None:
+def test_kubectl_says_the_right_things(cluster: Cluster, gates: Gates, kubelet: Kubelet) -> None:
+    gates.hold(*STAGES)
     cluster.operate()
     cluster.apply(options={"load": LOAD})
-    cluster.kubectl("wait", "--for=condition=Ready", "iw/sim", "--timeout=60s")
-    cluster.wait_status("sim", "tells that it is loaded", lambda status: _stage(status) == "loaded")
+    for stage in STAGES:
+        cluster.wait_told("sim", f"sim-0: {stage}")
+        gates.release(stage)
+    cluster.kubectl("wait", "--for=condition=Ready", "iw/sim", "--timeout=120s")
+    cluster.wait_status("sim", "tells that it is loaded", _tells_the_end)
     narrow = columns(cluster.kubectl("get", "iw"))
     assert list(narrow) == ["NAME", "READY", "PHASE", "LOAD", "VRAM", "MODEL", "AGE"]
     assert list(narrow.values())[:-1] == ["sim", "True", "Ready", "loaded", "n/a", "builtin://simulator"]
@@ -102,11 +127,12 @@ def test_kubectl_says_the_right_things(cluster: Cluster, kubelet: Kubelet) -> No
     cluster.wait_status("sim", "tells of the second spec", lambda status: status["observedGeneration"] == 2)
     before = cluster.uids()
     cluster.kubectl("annotate", "iw/sim", "kubectl.kubernetes.io/restartedAt=2026-01-01T00:00:00Z")
-    wait_until(lambda: cluster.uids() and cluster.uids() != before, "an annotation makes a new pod", 60)
+    wait_until(lambda: cluster.uids() and cluster.uids() != before, "an annotation makes a new pod", PATIENCE_S)
     cluster.wait_ready()
 
 
-def test_scaling_adds_pods_and_drains_those_that_go(cluster: Cluster, kubelet: Kubelet) -> None:
+def test_scaling_adds_pods_and_drains_those_that_go(cluster: Cluster, gates: Gates, kubelet: Kubelet) -> None:
+    gates.hold(SPEECH)
     cluster.operate()
     cluster.apply()
     cluster.wait_ready()
@@ -118,6 +144,7 @@ def test_scaling_adds_pods_and_drains_those_that_go(cluster: Cluster, kubelet: K
         call.wait()
         cluster.kubectl("scale", "iw/sim", "--replicas=1")
         cluster.wait_condition("Ready", "Scaling")
+        gates.release(SPEECH)
         call.finish()
     cluster.wait_pods("sim", 1)
     assert cluster.wait_ready()["replicas"] == 1
@@ -125,8 +152,9 @@ def test_scaling_adds_pods_and_drains_those_that_go(cluster: Cluster, kubelet: K
 
 
 def test_a_rollout_lets_a_running_stream_finish_and_replaces_one_pod_at_a_time(
-    cluster: Cluster, kubelet: Kubelet
+    cluster: Cluster, gates: Gates, kubelet: Kubelet
 ) -> None:
+    gates.hold(SPEECH)
     operator = cluster.operate()
     cluster.apply(replicas=2)
     cluster.wait_ready()
@@ -137,9 +165,10 @@ def test_a_rollout_lets_a_running_stream_finish_and_replaces_one_pod_at_a_time(
             call.wait()
             cluster.apply(replicas=2, options={"seed": 7})
             cluster.wait_condition("Ready", "RollingOut")
+            wait_until(lambda: '"event":"rollout"' in kubelet.logs("sim-1"), "the relay is told", PATIENCE_S)
+            gates.release(SPEECH)
             call.finish()
         cluster.wait_ready()
-        assert '"event":"rollout"' in kubelet.logs("sim-1")
         audit.catch_up()
         assert audit.story[-4:] == ["- sim-1", "+ sim-1", "- sim-0", "+ sim-0"]
         assert audit.fewest["sim"] == 1
@@ -150,9 +179,10 @@ def test_a_rollout_lets_a_running_stream_finish_and_replaces_one_pod_at_a_time(
 
 
 def test_a_rollout_that_is_taken_back_half_way_still_ends_with_pods_that_serve(
-    cluster: Cluster, kubelet: Kubelet
+    cluster: Cluster, gates: Gates, kubelet: Kubelet
 ) -> None:
     """A relay that was told to drain never takes anything again, whatever the spec says later."""
+    gates.hold(SPEECH)
     first = cluster.operate()
     cluster.apply()
     cluster.wait_ready()
@@ -160,10 +190,11 @@ def test_a_rollout_that_is_taken_back_half_way_still_ends_with_pods_that_serve(
         call.wait()
         cluster.apply(options={"seed": 7})
         cluster.wait_condition("Ready", "RollingOut")
-        wait_until(lambda: _drains(cluster), "the pod drains")
+        wait_until(lambda: _drains(cluster), "the pod drains", PATIENCE_S)
         kill(first)
         cluster.apply()
-        cluster.operate()
+        cluster.operate().wait_leading()
+        gates.release(SPEECH)
         call.finish()
     cluster.wait_ready()
     with ask(kubelet, "sim-0") as call:
@@ -175,7 +206,8 @@ def _drains(cluster: Cluster) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "False" for one in conditions)
 
 
-def test_suspending_drains_all_pods_and_keeps_the_rest(cluster: Cluster, kubelet: Kubelet) -> None:
+def test_suspending_drains_all_pods_and_keeps_the_rest(cluster: Cluster, gates: Gates, kubelet: Kubelet) -> None:
+    gates.hold(SPEECH)
     cluster.operate()
     cluster.apply()
     cluster.wait_ready()
@@ -183,6 +215,7 @@ def test_suspending_drains_all_pods_and_keeps_the_rest(cluster: Cluster, kubelet
         call.wait()
         cluster.patch("sim", {"suspend": True})
         cluster.wait_condition("Ready", "Draining")
+        gates.release(SPEECH)
         call.finish()
     cluster.wait_condition("Ready", "Suspended")
     assert cluster.pods() == {}

@@ -21,7 +21,7 @@ import yarl
 from aiohttp import web
 
 from support.api_server import ApiServer
-from support.processes import free_port
+from support.processes import DEADLINE_S, free_port
 
 JSON = dict[str, Any]
 Strike = Literal["", "refuse", "lose"]
@@ -54,12 +54,12 @@ class ApiFaults:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._up.wait(30)
+        assert self._up.wait(DEADLINE_S)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self._loop.call_soon_threadsafe(self._closing.set)
-        self._thread.join(30)
+        self._thread.join(DEADLINE_S)
 
     def kubeconfig(self, token: str) -> Path:
         """Return a kubeconfig of who goes through us."""
@@ -122,9 +122,10 @@ class ApiFaults:
             key: request.headers[key] for key in ("Authorization", "Accept", "Content-Type") if key in request.headers
         }
         body = _shifted(await request.read(), self._skew_s) or None
+        patience = aiohttp.ClientTimeout(None, sock_connect=DEADLINE_S)
         try:
             async with self._session.request(
-                request.method, url, data=body, headers=headers, timeout=aiohttp.ClientTimeout(None, sock_connect=5)
+                request.method, url, data=body, headers=headers, timeout=patience
             ) as answer:
                 if "watch" in request.query:
                     return await self._stream(request, answer)

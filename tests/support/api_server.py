@@ -17,11 +17,13 @@ import yaml
 
 from support.api_client import ApiClient
 from support.documents import ROOT
-from support.processes import free_port, wait_until
+from support.processes import DEADLINE_S, free_port, wait_until
 
 JSON = dict[str, Any]
 START_S = 90.0
 """How long etcd or the API server may take to be ready: 3 s when nobody else uses the machine."""
+KUBECTL_S = 180.0
+"""How long one command of kubectl may take: longer than any that is told to wait."""
 LEASH = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 """Before a command: the process dies with the thread that started it, even if that is killed."""
 CONTROLLERS = (
@@ -66,7 +68,7 @@ class Program:
     def kill(self) -> None:
         """End it as the kernel would: what it keeps is a test's, and ending in order takes seconds."""
         self._process.kill()
-        self._process.wait(30)
+        self._process.wait(DEADLINE_S)
 
     def _last_lines(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
@@ -150,7 +152,7 @@ class ApiServer:
         environ = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "KUBECONFIG": str(config)}
         done = subprocess.run(
             [str(self.tools / "kubectl"), *args],
-            input=input, env=environ, capture_output=True, text=True, timeout=60, check=False,
+            input=input, env=environ, capture_output=True, text=True, timeout=KUBECTL_S, check=False,
         )  # fmt: skip
         config.unlink()
         assert done.returncode == 0, done.stderr
@@ -198,7 +200,7 @@ class ApiServer:
             self._wait_served(where, crd)
 
     def _wait_served(self, where: str, crd: JSON) -> None:
-        """Established comes a moment before the paths answer."""
+        """Established comes a moment before the paths answer, and the API server describes them last."""
         wait_until(lambda: _is_established(self.get(where)), f"{where} is established")
         wait_until(lambda: all(map(self.admin.answers, _paths(crd))), f"{where} is served")
 
@@ -276,7 +278,7 @@ def _make_certificate(certificate: Path, key: Path) -> None:
             "-addext", "keyUsage=critical,digitalSignature,keyCertSign",
             "-keyout", str(key), "-out", str(certificate),
         ],
-        capture_output=True, timeout=30, check=True,
+        capture_output=True, timeout=DEADLINE_S, check=True,
     )  # fmt: skip
 
 
@@ -288,4 +290,5 @@ def _is_established(crd: JSON) -> bool:
 def _paths(crd: JSON) -> list[str]:
     spec = crd["spec"]
     served = [version["name"] for version in spec["versions"] if version["served"]]
-    return [f"/apis/{spec['group']}/{version}/{spec['names']['plural']}" for version in served]
+    paths = [f"/apis/{spec['group']}/{version}" for version in served]
+    return [*(f"{path}/{spec['names']['plural']}" for path in paths), *(f"/openapi/v3{path}" for path in paths)]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import aiohttp
 
 from support.api_client import PATCHES, ApiError
+from support.processes import DEADLINE_S
 
 JSON = dict[str, Any]
 Event = tuple[Literal["LISTED", "SEEN", "GONE"], list[JSON]]
@@ -38,7 +39,7 @@ class ApiStream:
         while True:
             try:
                 async with self._session.request(
-                    method, self._url + path, data=content, headers=headers, timeout=aiohttp.ClientTimeout(30)
+                    method, self._url + path, data=content, headers=headers, timeout=aiohttp.ClientTimeout(DEADLINE_S)
                 ) as response:
                     answer: JSON = await response.json(content_type=None)
             except _LOST:
@@ -70,7 +71,7 @@ class ApiStream:
                 await asyncio.sleep(PAUSE_S)
 
     async def _watch(self, path: str, version: str) -> AsyncIterator[Event]:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=DEADLINE_S)
         params = {"watch": "true", "resourceVersion": version}
         async with self._session.get(self._url + path, params=params, timeout=timeout) as response:
             async for line in response.content:

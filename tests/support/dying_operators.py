@@ -17,6 +17,7 @@ from rhapsode_operator.posting import Poster
 from rhapsode_operator.queueing import Key, Queue
 from rhapsode_operator.reconciling import Ports, Reconciler
 from support.api_stream import ApiStream
+from support.operators import PATIENCE_S
 
 JSON = dict[str, Any]
 IMAGES = Images(relay="relay:test", worker_cpu="worker:test", worker_tensorrt_llm="trt:test")
@@ -124,7 +125,7 @@ class MortalOperator:
         ports = Ports(cluster=self._mortal, store=self.informer, line=self._queue, meter=metrics, poster=poster)
         self._reconciler = Reconciler(ports, IMAGES, "mortal")
 
-    async def live(self, until: Callable[[Informer], Awaitable[bool]], limit_s: float = 60) -> bool:
+    async def live(self, until: Callable[[Informer], Awaitable[bool]], limit_s: float = PATIENCE_S) -> bool:
         """Work; return whether it was killed. TimeoutError if neither comes."""
         tasks = [asyncio.create_task(self.informer.follow(what)) for what in ("workers", "pods")]
         try:

@@ -29,7 +29,7 @@ from support.pod_containers import Container
 from support.pod_lives import PodLife
 from support.pod_probes import Pace
 from support.pod_statuses import GPU, now
-from support.processes import wait_until
+from support.processes import DEADLINE_S, wait_until
 
 JSON = dict[str, Any]
 T = TypeVar("T")
@@ -62,13 +62,13 @@ class Kubelet:
         for name, gpus in self._nodes.items():
             _register(self._server, name, gpus)
         self._thread.start()
-        self._loop.up.wait(30)
+        assert self._loop.up.wait(DEADLINE_S)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         """End every process, and leave no pod and no node behind."""
         left = self._do(self._loop.close)
-        self._thread.join(30)
+        self._thread.join(DEADLINE_S)
         self._server.start()
         for path in [*left, *(f"/api/v1/nodes/{name}" for name in self._nodes)]:
             self._remove(path)
@@ -113,6 +113,10 @@ class Kubelet:
     def image_pull_takes(self, pod: str, container: str = "", seconds: float | None = None) -> Fault:
         """Let the pull of an image take so long, or until the fault is released."""
         return self.faults.add(Fault("pull_takes", pod, container, seconds=seconds))
+
+    def restart_takes(self, pod: str, container: str) -> Fault:
+        """Let a container that has ended not begin again until the fault is released."""
+        return self.faults.add(Fault("restart_takes", pod, container))
 
     def reject(self, pod: str, times: int | None = 1, message: str = "") -> Fault:
         """Let a node refuse the next pods as one does whose GPU is gone: UnexpectedAdmissionError."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
-Action = Literal["pull_fails", "pull_takes", "oom", "reject", "evict"]
+Action = Literal["pull_fails", "pull_takes", "restart_takes", "oom", "reject", "evict"]
 
 
 @dataclass(eq=False)

@@ -13,15 +13,19 @@ from typing import Any
 import httpx
 
 from rhapsode_operator.permissions import role_yaml
+from support.api_client import ApiError
 from support.api_server import ApiServer
 from support.documents import ROOT
-from support.processes import Running, free_port, wait_until
+from support.pod_reports import path_of
+from support.processes import DEADLINE_S, Running, free_port, wait_until
 from support.roles import grant
 
 JSON = dict[str, Any]
 CRD = ROOT / "crds/inferenceworkers.rhapsode.dev.yaml"
 PATIENCE_S = 180.0
 LOUD = ("warn", "warning", "error")
+LATE = ("no answer in time", "Connection timeout to host")
+"""How it says, rightly, that a machine which stalls for seconds let an answer of the API server come too late."""
 
 
 class Operator(Running):
@@ -36,20 +40,24 @@ class Operator(Running):
             "RHAPSODE_WATCH_NAMESPACES": namespace,
             "RHAPSODE_PORT": str(self.port),
             "RHAPSODE_POD_NAME": "operator-0",
+            # No stall of the machine lasts as long; who is killed comes again at once, as it has the same name.
+            "RHAPSODE_LEASE_SECONDS": "40",
+            "RHAPSODE_LEASE_RENEW_SECONDS": "30",
             "RHAPSODE_LEASE_RETRY_SECONDS": "0.2",
         }
         super().__init__([sys.executable, "-m", "rhapsode_operator"], given | environ)
 
     def metric(self, name: str) -> float:
         """Return a metric's value, 0 if it is not there."""
-        lines = (line.rpartition(" ") for line in httpx.get(f"{self.url}/metrics", timeout=5).text.splitlines())
+        page = httpx.get(f"{self.url}/metrics", timeout=DEADLINE_S).text
+        lines = (line.rpartition(" ") for line in page.splitlines())
         return next((float(value) for found, _, value in lines if found == name), 0.0)
 
     def is_up(self) -> bool:
         """Return whether it answers; AssertionError if it has ended."""
         assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.errors[-5:]}"
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=DEADLINE_S).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -62,8 +70,9 @@ class Operator(Running):
         return [name for name in made if not pod or name == pod]
 
     def complaints(self) -> list[str]:
-        """Return what it logged that is worse than information."""
-        return [record["message"] for record in list(self.records) if record.get("level") in LOUD]
+        """Return what it logged that is worse than information, and not about a machine that stalled."""
+        said = [record["message"] for record in list(self.records) if record.get("level") in LOUD]
+        return [message for message in said if not any(words in message for words in LATE)]
 
 
 class Cluster:
@@ -85,8 +94,19 @@ class Cluster:
         return operator
 
     def close(self) -> None:
+        """End all operators, and leave no pod that one made after its kubelet had gone: the next would run it."""
         for operator in self.operators:
             operator.close()
+        self.server.start()
+        for pod in self.server.admin.items("/api/v1/pods", labelSelector="rhapsode.dev/worker"):
+            self._remove(pod)
+
+    def _remove(self, pod: JSON) -> None:
+        try:
+            self.server.delete(path_of(pod), {"gracePeriodSeconds": 0})
+        except ApiError as exc:
+            if exc.status != 404:
+                raise
 
     # Resources
 
@@ -109,7 +129,7 @@ class Cluster:
         return status
 
     def condition(self, kind: str, name: str = "sim") -> JSON:
-        return next((one for one in self.status(name).get("conditions") or () if one["type"] == kind), {})
+        return _condition(self.status(name), kind)
 
     def wait_status(self, name: str, what: str, holds: Callable[[JSON], Any], seconds: float = PATIENCE_S) -> JSON:
         """Return the status once something holds for it."""
@@ -130,8 +150,8 @@ class Cluster:
 
     def wait_condition(self, kind: str, reason: str, name: str = "sim", seconds: float = PATIENCE_S) -> JSON:
         """Return a condition once it has this reason."""
-        self.wait_status(name, f"{kind} is {reason}", lambda status: _reason(status, kind) == reason, seconds)
-        return self.condition(kind, name)
+        status = self.wait_status(name, f"{kind} is {reason}", lambda seen: _reason(seen, kind) == reason, seconds)
+        return _condition(status, kind)
 
     def wait_ready(self, name: str = "sim", seconds: float = PATIENCE_S) -> JSON:
         """Return the status once the present spec is served."""
@@ -159,8 +179,12 @@ class Cluster:
         def look() -> JSON | None:
             return next((one for one in self.events(name) if one["reason"] == reason), None)
 
-        found: JSON = wait_until(look, f"{name} has an Event {reason}")
+        found: JSON = wait_until(look, f"{name} has an Event {reason}", PATIENCE_S)
         return found
+
+    def wait_told(self, name: str, note: str) -> None:
+        """Wait for an Event that says this."""
+        wait_until(lambda: note in [one["note"] for one in self.events(name)], f"{name} tells {note!r}", PATIENCE_S)
 
     # Pods
 
@@ -205,8 +229,12 @@ def kill(operator: Operator) -> None:
     operator.wait()
 
 
+def _condition(status: JSON, kind: str) -> JSON:
+    return next((one for one in status.get("conditions") or () if one["type"] == kind), {})
+
+
 def _reason(status: JSON, kind: str) -> str:
-    return next((one["reason"] for one in status.get("conditions") or () if one["type"] == kind), "")
+    return str(_condition(status, kind).get("reason", ""))
 
 
 def _is_about(event: JSON, name: str) -> bool:

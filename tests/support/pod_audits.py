@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from support.api_server import ApiServer
 from support.api_stream import ApiStream
-from support.processes import wait_until
+from support.operators import PATIENCE_S
+from support.processes import DEADLINE_S, wait_until
 
 JSON = dict[str, Any]
 FROZEN = ("rhapsode.dev/pod-hash", "rhapsode.dev/manifest")
@@ -38,12 +39,12 @@ class PodAudit:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._listed.wait(30)
+        assert self._listed.wait(DEADLINE_S)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join(30)
+        self._thread.join(DEADLINE_S)
         if kind is None:
             assert self.problems == []
 
@@ -55,7 +56,7 @@ class PodAudit:
 
     def wait_made(self, count: int) -> None:
         """Wait until so many pods were made in all."""
-        wait_until(lambda: self.made.total() >= count, f"{count} pods are made: {self.story[-8:]}", 60)
+        wait_until(lambda: self.made.total() >= count, f"{count} pods are made: {self.story[-8:]}", PATIENCE_S)
 
     def catch_up(self) -> None:
         """Wait until all that has happened so far was seen."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -42,7 +43,7 @@ class Container:
         self.state, self._spec, self._room = state, spec, room
         self._faults, self._pace, self._base = faults, pace, base
         self._fetch, self._tell, self._changed = fetch, tell, changed
-        self._prober = Prober(http, spec, room.ip)
+        self._prober = Prober(http, spec, room.ip, pace)
         self._process: asyncio.subprocess.Process | None = None
         self._began = ""
         self._stopping = False
@@ -145,12 +146,16 @@ class Container:
             self._wait_for("CrashLoopBackOff", f"back-off restarting failed container={self.state.name}")
             await asyncio.sleep(pause)
         self.state.restarts += 1
+        if held := self._faults.take("restart_takes", self._room.pod["metadata"]["name"], self.state.name):
+            self._wait_for("ContainerCreating", "")
+            while not held.released.is_set():
+                await asyncio.sleep(0.02)
 
     # Probes
 
     async def _probe(self) -> None:
         if probe := self._spec.get("startupProbe"):
-            async for good in self._prober.verdicts(probe, self._pace.probe_s):
+            async for good in self._prober.verdicts(probe, self._pace.probe_s, deadly=True):
                 if not good:
                     await self._fail_probe("startup")
                     return
@@ -175,8 +180,9 @@ class Container:
             self._changed()
 
     async def _watch_liveness(self) -> None:
-        if probe := self._spec.get("livenessProbe"):
-            async for good in self._prober.verdicts(probe, self._pace.liveness_s):
+        probe = self._spec.get("livenessProbe")
+        if probe and self._pace.liveness_s < math.inf:
+            async for good in self._prober.verdicts(probe, self._pace.liveness_s, deadly=True):
                 if not good and not self._stopping:
                     await self._fail_probe("liveness")
                     return

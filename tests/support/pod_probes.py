@@ -1,6 +1,7 @@
 """A kubelet's HTTP probes and hooks, faster than in a cluster. Used by `pod_containers`."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,10 @@ class Pace:
     probe_s: float = 0.1
     """Longest period of a startup or readiness probe."""
     liveness_s: float = 1.0
-    """Longest period of a liveness probe: a process takes as long to start as anywhere, so this shrinks less."""
+    """Longest period of a liveness probe: a process takes as long to start as anywhere, so this shrinks less.
+    Infinity: nobody asks."""
+    answer_s: float = 20.0
+    """Least time that an answer may take: a machine that stalls for seconds is no container that is deaf."""
     back_off_s: float = 0.1
     """First pause after a container that ended twice, or an image that cannot be pulled; it doubles."""
     longest_back_off_s: float = 2.0
@@ -32,23 +36,29 @@ class Pace:
 class Prober:
     """Asks one container how it is."""
 
-    def __init__(self, http: aiohttp.ClientSession, container: JSON, ip: str) -> None:
-        self._http, self._ip = http, ip
+    def __init__(self, http: aiohttp.ClientSession, container: JSON, ip: str, pace: Pace) -> None:
+        self._http, self._ip, self._pace = http, ip, pace
         self._ports = {port.get("name"): port["containerPort"] for port in container.get("ports") or []}
 
-    async def verdicts(self, probe: JSON, longest_s: float) -> AsyncIterator[bool]:
-        """Yield True after enough good answers in a row, False after enough bad ones."""
-        every_s = min(probe.get("periodSeconds", 10), longest_s)
+    async def verdicts(self, probe: JSON, longest_s: float, *, deadly: bool = False) -> AsyncIterator[bool]:
+        """Yield True after enough good answers in a row, False after enough bad ones.
+
+        We ask faster than a kubelet, but where a False is `deadly` it takes as long as in a cluster: a process starts
+        no faster here.
+        """
+        period_s, most = probe.get("periodSeconds", 10), probe.get("failureThreshold", 3)
         good = bad = 0
+        failing_since = time.monotonic()
         await asyncio.sleep(min(probe.get("initialDelaySeconds", 0), longest_s))
         while True:
-            answered = await self.answers(probe["httpGet"], probe.get("timeoutSeconds", 1))
+            answered = await self.answers(probe["httpGet"], max(probe.get("timeoutSeconds", 1), self._pace.answer_s))
             good, bad = (good + 1, 0) if answered else (0, bad + 1)
+            failing_since = time.monotonic() if bad == 1 or answered else failing_since
             if good >= probe.get("successThreshold", 1):
                 yield True
-            elif bad >= probe.get("failureThreshold", 3):
+            elif bad >= most and not (deadly and time.monotonic() - failing_since < period_s * most):
                 yield False
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(min(period_s, longest_s))
 
     async def answers(self, action: JSON, seconds: float) -> bool:
         """Send a GET; return whether the answer is a good one."""

@@ -16,7 +16,7 @@ from rhapsode_operator.__main__ import main
 from rhapsode_operator.queueing import Key
 from rhapsode_operator.running import Parts, Seam
 from support.documents import ROOT
-from support.processes import Running, free_port, wait_until
+from support.processes import DEADLINE_S, Running, free_port, wait_until
 
 MANAGER = "rhapsode-operator"
 READ: set[str] = set()
@@ -72,6 +72,9 @@ class TinyOperator(Running):
             "RHAPSODE_NAMESPACE": namespace,
             "RHAPSODE_WATCH_NAMESPACES": namespace,
             "RHAPSODE_PORT": str(self.port),
+            # No stall of the machine and no restart of an API server lasts as long.
+            "RHAPSODE_LEASE_SECONDS": "90",
+            "RHAPSODE_LEASE_RENEW_SECONDS": "60",
             "RHAPSODE_LEASE_RETRY_SECONDS": "0.2",
         }
         super().__init__([sys.executable, "-m", "support.tiny_operator"], given | environ)
@@ -81,7 +84,7 @@ class TinyOperator(Running):
         mine = [record for record in list(self.records) if record.get("event") == "reconciled"]
         return [record for record in mine if record["key"].endswith(f"/{name}")]
 
-    def wait_run(self, name: str, seconds: float = 60, **facts: Any) -> dict[str, Any]:
+    def wait_run(self, name: str, seconds: float = DEADLINE_S, **facts: Any) -> dict[str, Any]:
         """Return the record of a reconcile that saw this."""
 
         def found() -> dict[str, Any] | None:
@@ -96,7 +99,7 @@ class TinyOperator(Running):
     def page(self, path: str) -> tuple[int, str]:
         """Return status and text of a page, 0 while nobody answers."""
         try:
-            answer = httpx.get(f"{self.url}{path}", timeout=5)
+            answer = httpx.get(f"{self.url}{path}", timeout=DEADLINE_S)
         except httpx.TransportError:
             return 0, ""
         return answer.status_code, answer.text

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rhapsode_contract.conditions import REASONS
-from support.operators import Cluster
+from support.operators import PATIENCE_S, Cluster
 
 JSON = dict[str, Any]
 
@@ -13,7 +13,7 @@ def _of(status: JSON, kind: str) -> JSON:
     return next((one for one in status.get("conditions") or () if one["type"] == kind), {})
 
 
-def assert_told(cluster: Cluster, name: str, reason: str, *words: str, seconds: float = 60) -> JSON:
+def assert_told(cluster: Cluster, name: str, reason: str, *words: str, seconds: float = PATIENCE_S) -> JSON:
     """Wait until a resource tells of a trouble; check that it tells all that belongs to it, and return its Ready."""
     status = cluster.wait_status(
         name, f"Ready is {reason}", lambda status: _of(status, "Ready").get("reason") == reason, seconds
@@ -30,7 +30,7 @@ def assert_told(cluster: Cluster, name: str, reason: str, *words: str, seconds: 
     return ready
 
 
-def assert_mended(cluster: Cluster, name: str, *reasons: str, seconds: float = 60) -> None:
+def assert_mended(cluster: Cluster, name: str, *reasons: str, seconds: float = PATIENCE_S) -> None:
     """Wait until it serves again; every one of the reasons was a Warning once, and nothing else was."""
     cluster.wait_ready(name, seconds)
     assert cluster.condition("Stalled", name)["status"] == "False"
