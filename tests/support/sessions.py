@@ -127,7 +127,7 @@ class Session:
     def close(self) -> None:
         for process in self.background:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            process.wait(60)
 
 
 def _answers(url: str) -> bool:

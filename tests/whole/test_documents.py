@@ -58,6 +58,6 @@ def test_every_program_runs(block: Block, audience: Play) -> None:
     environ = os.environ | {"RHAPSODE_SOCKET": str(audience.socket), "RHAPSODE_URL": audience.url}
     program = block.text.replace("8080", str(audience.port))
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 0, done.stderr

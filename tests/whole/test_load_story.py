@@ -19,12 +19,16 @@ STORY = [
 
 
 def _script(folder: Path) -> Path:
-    """Write what the stand-in does: it prints the recorded lines, and takes memory before it tells how much."""
+    """Write what the stand-in does: it prints the recorded lines, and takes memory before it tells how much.
+
+    There is time to see each: a stall of the machine may take one of them, and leaves the others.
+    """
     lines = RECORDED.read_text().splitlines(keepends=True)
     mine = [line for line in lines if "TensorRT LLM version" not in line]
     steps: list[dict[str, object]] = []
     for line in mine:
         if "for model weights" in line:
+            steps.append({"sleep": 0.7})
             for gib in (21, 42, 64.4):
                 steps += [{"vram": int(gib * GIB)}, {"sleep": 0.7}]
         steps.append({"print": line})
@@ -46,7 +50,7 @@ def test_a_load_is_played_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     resource = manifest(engine={"name": "TensorRTLLM"})
     resource["spec"]["model"] = {"source": f"file://{checkpoint}", "servedName": "m"}
     with playing(resource) as play:
-        play.wait_ready(60)
+        play.wait_ready()
         told = [one for one in play.records if one.get("component") == "worker"]
         answer = httpx.get(f"{play.url}/v1/worker").json()
     events = [one["event"] for one in told if one["event"] in STORY]

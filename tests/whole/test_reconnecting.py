@@ -91,7 +91,7 @@ def test_five_thousand_cuts_of_streams_that_are_complete(fast_play: Play) -> Non
 
 
 def test_five_thousand_cuts_of_streams_that_are_being_made() -> None:
-    resource = manifest(engine={"options": {"tokensPerSecond": 1500}}, onDisconnect="grace", graceSeconds=10)
+    resource = manifest(engine={"options": {"tokensPerSecond": 1500}}, onDisconnect="grace", graceSeconds=120)
     with playing(resource) as play:
         play.wait_ready()
         assert cut_all(play.port) >= CUTS

@@ -19,14 +19,14 @@ def in_image(*args: str) -> subprocess.CompletedProcess[str]:
     """Run the image's program; its `python` is this one."""
     environ = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     return subprocess.run(
-        [IMAGE_PROGRAM, *args], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [IMAGE_PROGRAM, *args], env=environ, capture_output=True, text=True, timeout=300, check=False
     )
 
 
 @pytest.mark.model
 def test_the_command_line_checks_openvino() -> None:
     smollm()
-    status, out, told = Command("selfcheck", "--engine", "OpenVINO").done(100)
+    status, out, told = Command("selfcheck", "--engine", "OpenVINO").done(300)
     assert status == 0, out
     lines = out.splitlines()
     assert lines[0].startswith("rhapsode selfcheck 0.1.0 · OpenVINO · builtin://smollm2-135m · ")
@@ -36,7 +36,7 @@ def test_the_command_line_checks_openvino() -> None:
 
 
 def test_the_command_line_hands_over_arguments_and_status() -> None:
-    status, out, _ = Command("selfcheck", "--engine=Simulator", "--json").done(60)
+    status, out, _ = Command("selfcheck", "--engine=Simulator", "--json").done(300)
     assert (status, json.loads(out)["engine"]) == (0, "Simulator")
     status, _, err = Command("selfcheck", "--timeout", "-1").done()
     assert (status, "expected seconds, more than 0 and at most 86400, got '-1'" in err) == (2, True)
