@@ -10,7 +10,7 @@ import pytest
 from rhapsode_contract import frames
 from support.commands import Command
 from support.fake_worker import FakeWorker
-from support.processes import Relay, free_port, manifest, running_relay
+from support.processes import DEADLINE_S, Relay, free_port, manifest, running_relay
 
 
 def ask(relay: Relay, *args: str, stdin: str | None = None) -> Command:
@@ -111,7 +111,7 @@ def test_ctrl_c_cancels_the_request(relay: Relay, worker: FakeWorker) -> None:
     command = ask(relay, "Why?")
     job = worker.begin()
     worker.speak(job, "a")
-    time.sleep(0.3)
+    command.says("a")
     command.process.send_signal(signal.SIGINT)
     assert worker.receive(frames.Cancel).job_id == job.job_id
     assert command.done()[0] == 130
@@ -129,7 +129,7 @@ def test_a_reader_that_has_enough_cancels_the_request(relay: Relay, worker: Fake
         worker.speak(job, "more", start=i)
         time.sleep(0.02)
     assert worker.receive(frames.Cancel).job_id == job.job_id
-    assert command.process.wait(10) == 141, "as for whomever SIGPIPE ends"
+    assert command.process.wait(DEADLINE_S) == 141, "as for whomever SIGPIPE ends"
     assert command.process.stderr is not None
     assert "Pipe" not in command.process.stderr.read()
     command.process.stderr.close()

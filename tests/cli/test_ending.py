@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from support.processes import DEADLINE_S
+
 COMMANDS = pytest.mark.parametrize("command", [["rhapsode"], ["rhapsode.kubectl"], ["rhapsode.kubectl", "watch"]])
 
 
@@ -24,7 +26,7 @@ def _run(*command: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.
         stdout=stdout,
         stderr=stderr,
         text=True,
-        timeout=20,
+        timeout=DEADLINE_S,
         check=False,
     )
     return done.returncode, done.stderr

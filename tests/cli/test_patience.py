@@ -1,8 +1,6 @@
 """How long the command line tries again, and what its threads do while the screen is slow."""
 
-import socket
-import threading
-import time
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -10,33 +8,67 @@ import pytest
 from rhapsode import streaming
 from rhapsode.errors import CommandError
 from rhapsode.kubectl.gathering import MAX_WAITING, Gathering
-from rhapsode.streaming import RelayClient, read_events
-from support.processes import wait_until
+from rhapsode.streaming import PATIENCE_S, STEADY_S, RelayClient, read_events
+from support.processes import DEADLINE_S, wait_until
 
-IDLE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-NO_MORE = b"HTTP/1.1 204 No Content\r\n\r\n"
-
-
-def serve(server: socket.socket, answers: list[bytes], seconds: float) -> None:
-    """Answer one connection after the other, and cut each after so long."""
-    for answer in answers:
-        connection, _ = server.accept()
-        with connection:
-            connection.recv(65536)
-            connection.sendall(answer)
-            time.sleep(seconds if answer == IDLE else 0)
+SILENT_S = PATIENCE_S + STEADY_S
 
 
-def test_a_stream_that_was_silent_for_long_is_still_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "STEADY_S", 0.2)
+class Clock:
+    """What stands in for the time of `streaming`: it goes on when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Silence(httpx.SyncByteStream):
+    """A stream that says nothing for so long, and breaks."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock, self._seconds = clock, seconds
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._clock.sleep(self._seconds)
+        raise httpx.ReadError("cut")
+        yield b""
+
+
+def read(clock: Clock, *silences: float) -> list[str]:
+    """Read a stream that is silent and breaks, so often; return why it was cut each time."""
+    streams = [Silence(clock, seconds) for seconds in silences]
     cuts: list[str] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=serve, args=(server, [IDLE, NO_MORE], 1.0))
-        thread.start()
-        with RelayClient("there", base_url=f"http://127.0.0.1:{server.getsockname()[1]}") as client:
-            assert list(read_events(client, lambda _: httpx.Request("GET", client.base_url), cuts.append, 0.5)) == []
-        thread.join()
-    assert cuts == ["the connection broke"]
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        head = {"Content-Type": "text/event-stream"}
+        return httpx.Response(200, headers=head, stream=streams.pop(0)) if streams else httpx.Response(204)
+
+    with RelayClient("there", base_url="http://there", transport=httpx.MockTransport(answer)) as client:
+        assert list(read_events(client, lambda _: httpx.Request("GET", client.base_url), cuts.append)) == []
+    return cuts
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of `streaming`."""
+    clock = Clock()
+    monkeypatch.setattr(streaming, "time", clock)
+    return clock
+
+
+def test_a_stream_that_was_silent_for_long_is_still_resumed(clock: Clock) -> None:
+    assert read(clock, SILENT_S, SILENT_S) == ["the connection broke"] * 2
+
+
+def test_a_stream_that_breaks_at_once_again_and_again_is_given_up(clock: Clock) -> None:
+    with pytest.raises(CommandError, match="there: the connection broke"):
+        read(clock, *[0.0] * 100)
+    assert clock.now - 1000 <= PATIENCE_S
 
 
 def test_while_the_screen_is_slow_threads_wait() -> None:
@@ -49,7 +81,7 @@ def test_while_the_screen_is_slow_threads_wait() -> None:
 
     gathering.start(hear, "ears")
     wait_until(lambda: len(put) == MAX_WAITING, "the line is full")
-    for _ in gathering.shown(20, "not all is shown"):
+    for _ in gathering.shown(DEADLINE_S, "not all is shown"):
         if len(shown) == 2 * MAX_WAITING:
             break
     assert shown == put
@@ -64,4 +96,4 @@ def test_a_thread_that_cannot_go_on_ends_everything_with_a_line(exc: Exception) 
 
     gathering.start(fail, "ears")
     with pytest.raises(CommandError, match=r"no|ears: KeyError: 'odd'"):
-        list(gathering.shown(20, "nobody failed"))
+        list(gathering.shown(DEADLINE_S, "nobody failed"))

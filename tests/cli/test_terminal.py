@@ -10,7 +10,7 @@ from rhapsode import errors
 from rhapsode_contract import frames
 from support.commands import Command, on_terminal
 from support.fake_worker import FakeWorker
-from support.processes import Relay, wait_until
+from support.processes import DEADLINE_S, Relay, wait_until
 
 
 def test_on_a_terminal_a_bar_shows_how_far_it_is(relay: Relay) -> None:
@@ -46,7 +46,7 @@ def test_help_has_examples(command: list[str]) -> None:
 @pytest.mark.parametrize("program", ["rhapsode", "rhapsode.kubectl"])
 def test_help_tells_every_exit_status(program: str) -> None:
     command = [sys.executable, "-m", program, "--help"]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    told = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True).stdout
     statuses = [value for name, value in vars(errors).items() if name.startswith("EXIT_") and name != "EXIT_HELP"]
     assert all(re.search(rf"\b{status} ", told) for status in [0, *statuses, 141])
 

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+from support.processes import DEADLINE_S
+
 
 class Command:
     """A running `rhapsode` command."""
@@ -25,7 +27,12 @@ class Command:
             self.process.stdin.close()
             self.process.stdin = None
 
-    def done(self, seconds: float = 60) -> tuple[int, str, str]:
+    def says(self, words: str) -> str:
+        """Return what standard output brings from now on, up to some words."""
+        assert self.process.stdout is not None
+        return _read_up_to(self.process.stdout.fileno(), words)
+
+    def done(self, seconds: float = 2 * DEADLINE_S) -> tuple[int, str, str]:
         """Return status, standard output and standard error."""
         out, err = self.process.communicate(timeout=seconds)
         return self.process.returncode, out, err
@@ -42,20 +49,24 @@ class Terminal:
         )  # fmt: skip
         os.close(end)
 
-    def shows(self, words: str, seconds: float = 60.0) -> str:
+    def shows(self, words: str) -> str:
         """Return what is shown from now on, up to some words."""
-        shown, deadline = b"", time.monotonic() + seconds
-        while words.encode() not in shown:
-            assert time.monotonic() < deadline, f"{words!r} is not shown: {shown.decode(errors='replace')}"
-            if select.select([self._screen], [], [], 0.1)[0]:
-                with contextlib.suppress(OSError):
-                    shown += os.read(self._screen, 65536)
-        return shown.decode(errors="replace")
+        return _read_up_to(self._screen, words)
 
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
         os.close(self._screen)
+
+
+def _read_up_to(descriptor: int, words: str) -> str:
+    shown, deadline = b"", time.monotonic() + DEADLINE_S
+    while words.encode() not in shown:
+        assert time.monotonic() < deadline, f"{words!r} is not shown: {shown.decode(errors='replace')}"
+        if select.select([descriptor], [], [], 0.1)[0]:
+            with contextlib.suppress(OSError):
+                shown += os.read(descriptor, 65536)
+    return shown.decode(errors="replace")
 
 
 @contextlib.contextmanager
