@@ -9,6 +9,7 @@ import pytest
 from rhapsode_operator.permissions import role_yaml
 from support.api_server import ApiServer
 from support.documents import ROOT
+from support.operators import LATE, LOUD
 from support.processes import wait_until
 from support.roles import grant
 from support.tiny_operator import TinyOperator
@@ -38,6 +39,18 @@ def cluster(api_server: ApiServer) -> ApiServer:
     return api_server
 
 
+def shorten_lease(cluster: ApiServer, namespace: str) -> None:
+    """Let a Lease that nobody renews any more end after a second."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/rhapsode-operator"
+    cluster.patch(path, {"spec": {"leaseDurationSeconds": 1}})
+
+
+def complaints(operator: TinyOperator) -> list[str]:
+    """Return what it logged that is worse than information, and not about a machine that stalled."""
+    said = [record["message"] for record in list(operator.records) if record["level"] in LOUD]
+    return [message for message in said if not any(words in message for words in LATE)]
+
+
 def worker(name: str = "w", source: str = "builtin://simulator") -> dict[str, Any]:
     return {
         "apiVersion": "rhapsode.dev/v1alpha1",
@@ -65,7 +78,7 @@ def test_a_resource_is_reconciled_under_exactly_the_shipped_role(
         lambda: cluster.admin.find(f"/api/v1/namespaces/{namespace}/services/w"), "the Service is there"
     )
     assert service["metadata"]["annotations"] == {"source": "builtin://simulator"}
-    assert not [record for record in operator.records if record["level"] in ("warn", "error")]
+    assert complaints(operator) == []
     assert operator.errors == []
 
 
@@ -84,8 +97,9 @@ def test_a_resource_without_rights_on_namespaces_and_crds_is_soon_reconciled(
     """kopf's scanning would retry forbidden lists for 55 s first."""
     cluster.post(WORKERS.format(namespace), worker())
     operator = start(cluster, namespace, grant(cluster, namespace, role_yaml()))
-    operator.wait_run("w", seconds=20)
+    operator.wait_run("w")
     assert operator.metric('rhapsode_kube_requests_total{code="403",verb="GET"}') == 0
+    assert complaints(operator) == [], "kopf tells of each list that it is refused"
 
 
 def test_a_change_a_pod_and_a_deletion_are_each_seen_and_then_forgotten(
@@ -138,8 +152,9 @@ def test_it_writes_nothing_of_its_own_on_what_it_watches(cluster: ApiServer, nam
     cluster.post(f"/api/v1/namespaces/{namespace}/pods", labelled)
     operator = start(cluster, namespace)
     operator.wait_run("w", pods=["w-0"])
+    count = len(operator.runs("w"))
     cluster.patch(f"{WORKERS.format(namespace)}/w", {"metadata": {"labels": {"seen": "again"}}})
-    wait_until(lambda: len(operator.runs("w")) >= 2, "the change is reconciled")
+    wait_until(lambda: len(operator.runs("w")) > count, "the change is reconciled")
     kept = cluster.get(f"{WORKERS.format(namespace)}/w")["metadata"]
     assert kept["finalizers"] == [marker, "example.com/theirs"]
     assert "annotations" not in kept
@@ -159,7 +174,7 @@ def test_an_api_server_that_restarts_costs_neither_the_lease_nor_a_change(
     operator.wait_run("before")
     cluster.restart()
     cluster.post(WORKERS.format(namespace), worker())
-    operator.wait_run("w", seconds=60)
+    operator.wait_run("w", seconds=120)
     assert operator.metric("rhapsode_leader") == 1
     assert operator.page("/healthz") == (200, "ok\n")
 
@@ -180,11 +195,12 @@ def test_the_second_operator_takes_over_when_the_first_stops(
 
 
 def test_a_killed_leader_is_followed(cluster: ApiServer, namespace: str, start: Start) -> None:
-    short = {"RHAPSODE_LEASE_SECONDS": "2", "RHAPSODE_LEASE_RENEW_SECONDS": "1"}
-    first = start(cluster, namespace, **short)
+    first = start(cluster, namespace)
     first.wait_record("began")
-    second = start(cluster, namespace, **short)
+    second = start(cluster, namespace)
     first.process.kill()
+    first.wait()
+    shorten_lease(cluster, namespace)
     second.wait_record("began")
 
 
@@ -203,11 +219,11 @@ def test_an_operator_whose_lease_was_taken_ends_at_once_with_one_line(
 def test_an_operator_that_was_frozen_beyond_its_lease_ends_instead_of_acting(
     cluster: ApiServer, namespace: str, start: Start
 ) -> None:
-    short = {"RHAPSODE_LEASE_SECONDS": "2", "RHAPSODE_LEASE_RENEW_SECONDS": "1"}
-    first = start(cluster, namespace, **short)
+    # As short as a stall of the machine leaves it to its holder until it is frozen.
+    first = start(cluster, namespace, RHAPSODE_LEASE_SECONDS="10", RHAPSODE_LEASE_RENEW_SECONDS="9")
     first.wait_record("began")
     first.send(signal.SIGSTOP)
-    second = start(cluster, namespace, **short)
+    second = start(cluster, namespace)
     second.wait_record("began")
     cluster.post(WORKERS.format(namespace), worker())
     second.wait_run("w")
@@ -255,7 +271,7 @@ def test_sigterm_ends_it_in_order_with_the_lease_released(cluster: ApiServer, na
     cluster.post(WORKERS.format(namespace), worker())
     operator.wait_run("w")
     operator.send(signal.SIGTERM)
-    assert operator.wait(15) == 0
+    assert operator.wait() == 0
     lease = cluster.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/rhapsode-operator")
     assert lease["spec"].get("holderIdentity", "") == ""
     assert operator.records[-1]["event"] == "ended" or "ended" in [one["event"] for one in operator.records]
@@ -267,7 +283,7 @@ def test_sigterm_ends_a_standby(cluster: ApiServer, namespace: str, start: Start
     standby = start(cluster, namespace)
     wait_until(lambda: standby.page("/readyz")[0] == 200, "the standby is ready")
     standby.send(signal.SIGTERM)
-    assert standby.wait(15) == 0
+    assert standby.wait() == 0
 
 
 def test_metrics_tell_what_was_done(cluster: ApiServer, namespace: str, start: Start) -> None:
