@@ -10,6 +10,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from support.browsers import browsing
+from support.fake_worker import FakeWorker
+from support.processes import Relay
 from support.screens import Screen
 
 OpenScreen = Callable[..., Screen]
@@ -19,6 +21,13 @@ OpenScreen = Callable[..., Screen]
 def browser() -> Iterator[Browser]:
     with browsing() as running:
         yield running
+
+
+@pytest.fixture
+def worker(relay: Relay) -> Iterator[FakeWorker]:
+    """A ready worker, played by the test. A browser may be slow, and a silent worker is taken for lost."""
+    with FakeWorker(relay.socket) as fake, fake.breathing():
+        yield fake
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from playwright.sync_api import expect
 
 from rhapsode_contract import frames, names
 from support.fake_worker import FakeWorker
+from support.plays import speechless
 from support.processes import Relay, manifest, playing, running_relay, wait_until
 from support.screens import Screen
 
 OpenScreen = Callable[..., Screen]
-LOADS_SLOWLY = {"load": [{"stage": "importing", "seconds": 0.2}, {"stage": "loading weights", "seconds": 4}]}
+LOADS_SLOWLY = {"load": [{"stage": "importing", "seconds": 0.2}, {"stage": "loading weights", "seconds": 6}]}
 
 
 def test_what_it_does_stands_beside_what_it_says(open_screen: OpenScreen) -> None:
@@ -33,15 +34,17 @@ def test_what_it_does_stands_beside_what_it_says(open_screen: OpenScreen) -> Non
 
 def test_a_question_is_held_while_the_model_loads_and_hears_the_loading(open_screen: OpenScreen) -> None:
     with playing(manifest(engine={"options": LOADS_SLOWLY | {"tokensPerSecond": 500}})) as play:
-        wait_until(lambda: play.worker().get("phase") == "loading", "the worker loads")
-        screen = open_screen(play.url)
-        expect(screen.phase).to_have_text("Loading")
-        screen.ask("Why?", most=5)
-        expect(screen.state).to_contain_text("Waiting")
-        expect(screen.told.filter(has_text="Waiting: number 1 in line")).to_be_visible()
+        wait_until(lambda: play.worker().get("load"), "the worker loads")
+        with speechless(play):
+            screen = open_screen(play.url)
+            expect(screen.phase).to_have_text("Loading")
+            screen.ask("Why?", most=5)
+            expect(screen.state).to_contain_text("Waiting")
+            expect(screen.told.filter(has_text="Waiting: number 1 in line")).to_be_visible()
         expect(screen.told.filter(has_text="Loading: loading weights")).to_be_visible()
-        measured = screen.gauge("Loading").get_by_role("progressbar")
-        expect(measured).to_have_attribute("aria-valuetext", re.compile(r"^loading weights, \d+ %$"))
+        with speechless(play):
+            measured = screen.gauge("Loading").get_by_role("progressbar")
+            expect(measured).to_have_attribute("aria-valuetext", re.compile(r"^loading weights, \d+ %$"))
         screen.await_state("Complete")
         expect(screen.told.filter(has_text="Ready after")).to_be_visible()
         expect(screen.gauge("Loading")).to_have_count(0)

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 ENV_CHROMIUM = "RHAPSODE_CHROMIUM"
 """The browser's executable, where it is not on the path."""
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
 
 

@@ -1,13 +1,17 @@
-"""`rhapsode play` as a person starts it, to its end."""
+"""`rhapsode play` as a person starts it, to its end, and how to hold it in the middle."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from support.processes import free_port
+from support.processes import Play, free_port
 
 PLAY = [sys.executable, "-m", "rhapsode", "play"]
 
@@ -15,7 +19,7 @@ PLAY = [sys.executable, "-m", "rhapsode", "play"]
 def play(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     ports = ["--port", str(free_port()), "--admin-port", str(free_port())]
     return subprocess.run(
-        [*PLAY, *ports, *map(str, args)], capture_output=True, text=True, timeout=120, check=False, **options
+        [*PLAY, *ports, *map(str, args)], capture_output=True, text=True, timeout=300, check=False, **options
     )
 
 
@@ -23,3 +27,14 @@ def written(folder: Path, resource: Any) -> Path:
     path = folder / "worker.yaml"
     path.write_text(resource if isinstance(resource, str) else yaml.safe_dump(resource))
     return path
+
+
+@contextlib.contextmanager
+def speechless(play: Play) -> Iterator[None]:
+    """Stop the engine's process meanwhile: what is done in the middle of a load or an answer is done in its middle."""
+    (engine,) = play.pids("rhapsode_worker.child")
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(engine, signal.SIGCONT)

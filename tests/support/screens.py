@@ -5,6 +5,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Locator, expect
 
+from support.browsers import PATIENCE_MS
+
 _WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -19,6 +21,7 @@ class Screen:
 
     def __init__(self, browser: Browser, url: str, **wishes: Any) -> None:
         self.context = browser.new_context(**({"viewport": {"width": 1280, "height": 860}} | wishes))
+        self.context.set_default_timeout(PATIENCE_MS)
         self.context.add_init_script(_WATCH)
         self.page = self.context.new_page()
         self.faults: list[str] = []
@@ -77,9 +80,7 @@ class Screen:
 
     def await_answer(self, text: str) -> None:
         """Wait until the answer is this, to the byte: a locator's own comparison is blind to spaces."""
-        self.page.wait_for_function(
-            "(text) => document.getElementById('text').textContent === text", arg=text, timeout=30_000
-        )
+        self.page.wait_for_function("(text) => document.getElementById('text').textContent === text", arg=text)
 
     def evaluate(self, script: str, arg: Any = None) -> Any:
         return self.page.evaluate(script, arg)

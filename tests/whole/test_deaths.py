@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from rhapsode_worker.engines.simulating import simulated_text
+from support.plays import speechless
 from support.processes import DEADLINE_S, Play, manifest, playing, wait_until
 from support.streams import Stream, ask, names_of, resume, text_of
 
@@ -27,17 +28,6 @@ def playing_slowly(**relay: Any) -> Iterator[Play]:
     with playing(manifest(engine=engine, **relay)) as play:
         play.wait_ready()
         yield play
-
-
-@contextlib.contextmanager
-def speechless(play: Play) -> Iterator[None]:
-    """Stop the engine's process meanwhile: what is done in the middle of an answer is done in its middle."""
-    (engine,) = play.pids("rhapsode_worker.child")
-    os.kill(engine, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(engine, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("victim", ["rhapsode_worker", "rhapsode_worker.child"])
