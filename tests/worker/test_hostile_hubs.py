@@ -2,9 +2,11 @@
 
 import errno
 import fcntl
+import itertools
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,12 +62,15 @@ def test_a_short_pause_that_a_hub_asks_for_is_kept(hub: Hub, tmp_path: Path) -> 
 def test_a_hub_that_gives_drop_by_drop_is_asked_again(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its client waits ten seconds for each drop, and would wait for years."""
-    monkeypatch.setattr(asking_hub, "SLOW_S", 0.3)
+    """Its client waits ten seconds for each drop, and would wait for years. Here each drop takes ten seconds."""
+    drop_s = [10.0]
+    clock = itertools.accumulate(drop_s[0] for _ in itertools.count())
+    monkeypatch.setattr(asking_hub, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     hub.faults.block, hub.faults.pause_s = 1, 0.02
     told: list[Told] = []
 
     def pause(_: float) -> None:
+        drop_s[0] = 0.0
         hub.faults.block, hub.faults.pause_s = 1 << 16, 0.0
 
     assert fetch(tmp_path, told, pause=pause).path.read_bytes() == GGUF
@@ -173,10 +178,10 @@ def test_who_asks_a_mirror_is_not_told(hub: Hub, tmp_path: Path, monkeypatch: py
 
 def test_two_pods_on_a_volume_whose_locks_hold_nobody_do_no_harm(hub: Hub, tmp_path: Path) -> None:
     """NFS with `nolock` and many FUSE volumes lock on each machine for itself."""
-    hub.faults.pause_s = 0.5
+    hub.faults.hold_after = 0
     with fetching(tmp_path, NO_LOCKS) as first, fetching(tmp_path, NO_LOCKS) as second:
         wait_until(lambda: len(hub.fetched()) == 2, "both fetch")
-        hub.faults.pause_s = 0.005
+        hub.faults.hold_after, hub.faults.pause_s = None, 0.005
         said = [one.communicate(timeout=60) for one in (first, second)]
     assert [found.strip() for found, _ in said] == [str(fetch(tmp_path).path)] * 2, said
     assert fetch(tmp_path).path.read_bytes() == GGUF

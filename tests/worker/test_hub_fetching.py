@@ -11,7 +11,7 @@ import pytest
 
 from rhapsode_worker.errors import LoadError
 from support.hub import Hub
-from support.hub_fetches import GGUF, REPO, Told, actions, fetch, fetching, files_up_to, left_over
+from support.hub_fetches import GGUF, REPO, Told, actions, fetch, fetching, files_up_to, here, left_over
 from support.processes import wait_until
 
 SHA = hashlib.sha256(GGUF).hexdigest()
@@ -74,17 +74,17 @@ def test_a_new_commit_brings_only_what_changed(hub: Hub, tmp_path: Path) -> None
 
 
 def test_a_killed_fetch_goes_on_with_the_bytes_that_are_there(hub: Hub, tmp_path: Path) -> None:
-    hub.faults.pause_s = 0.05
+    hub.faults.hold_after = 1 << 20
     with fetching(tmp_path) as process:
-        wait_until(lambda: sum(path.stat().st_size for path in tmp_path.rglob("*.incomplete")) > 1 << 19, "half a MiB is here")  # fmt: skip
+        wait_until(lambda: here(tmp_path) > 1 << 19, "half a MiB is here")
         process.send_signal(signal.SIGKILL)
         process.wait()
-    (here,) = [path.stat().st_size for path in tmp_path.rglob("*.incomplete")]
-    hub.faults.pause_s = 0
+    kept = here(tmp_path)
+    hub.faults.hold_after = None
     told: list[Told] = []
     assert fetch(tmp_path, told).path.read_bytes() == GGUF
-    assert [one.began for one in hub.fetched("model.gguf")] == [0, here]
-    assert told[1] == Told("model_resume", {"progress": None, "model": "model", "bytes_done": here, "bytes_total": len(GGUF)})  # fmt: skip
+    assert [one.began for one in hub.fetched("model.gguf")] == [0, kept]
+    assert told[1] == Told("model_resume", {"progress": None, "model": "model", "bytes_done": kept, "bytes_total": len(GGUF)})  # fmt: skip
     assert left_over(tmp_path) == []
 
 
@@ -159,16 +159,26 @@ def test_a_half_done_file_that_went_bad_on_disk_is_fetched_again(hub: Hub, tmp_p
 
 
 def test_two_that_come_at_once_fetch_once_and_the_second_hears_how_far_the_first_is(hub: Hub, tmp_path: Path) -> None:
-    hub.faults.pause_s = 0.02
+    hub.faults.hold_after = half = len(GGUF) // 2
     told: list[Told] = []
+
+    def pause(_: float) -> None:
+        """Let more of it come once the second one waits, and the rest when it has heard of that."""
+        if hub.faults.hold_after == half:
+            hub.faults.hold_after = len(GGUF) - hub.faults.block
+            wait_until(lambda: here(tmp_path) > half, "more than half is here")
+        else:
+            hub.faults.hold_after = None
+            time.sleep(0.05)
+
     with fetching(tmp_path) as process:
         wait_until(hub.fetched, "the first one fetches")
-        second = fetch(tmp_path, told, pause=lambda _: time.sleep(0.05))
+        second = fetch(tmp_path, told, pause=pause)
         assert process.stdout is not None
         assert process.stdout.read().strip() == str(second.path)
     assert len(hub.fetched()) == 1
-    shares = [one.fields["fraction"] for one in told if one.action == "model_wait"]
-    assert shares[-1] > shares[0]
+    first, then, *_ = [one.fields["fraction"] for one in told if one.action == "model_wait"]
+    assert first <= 0.5 < then
 
 
 def test_a_disk_that_takes_no_more_says_what_is_missing_and_keeps_what_came(hub: Hub, tmp_path: Path) -> None:
