@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import sys
-import time
 
 from rhapsode_contract import frames, names
 from rhapsode_contract.catalogue import narrate
@@ -28,6 +27,7 @@ EXIT_AGAIN = 1
 EXIT_STOPPED = 143
 TICK_S = 0.5
 FLUSH_S = 1.0
+LOOK_S = 0.01
 
 
 def main() -> int:
@@ -99,10 +99,11 @@ class Prefetch:
         return [*said[-1:], *(frame for frame in known if isinstance(frame, frames.Load))]
 
     async def _say_farewell(self) -> None:
-        """Wait until the relay has heard everything, for a moment only."""
-        deadline = time.monotonic() + FLUSH_S
-        while not self._link.connected and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        """Wait until the relay has heard everything, for a moment only. A stall of the machine is no part of it."""
+        for _ in range(round(FLUSH_S / LOOK_S)):
+            if self._link.connected:
+                break
+            await asyncio.sleep(LOOK_S)
         await self._link.flush(FLUSH_S)
 
     async def _break_silence(self) -> None:

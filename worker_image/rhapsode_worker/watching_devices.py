@@ -55,12 +55,12 @@ class DeviceWatch:
         """A load begins: faults of before are told no more."""
         self._gauge.forget_faults()
 
-    async def refresh(self) -> None:
-        """Wait for a fresh sample, for a moment."""
+    async def refresh(self, limit_s: float = FRESH_S) -> None:
+        """Wait for a fresh sample, for a moment unless who asks has more time."""
         if self.sampler.alive:
             self._news.clear()
             self.sampler.hurry()
-            await self._wait_for_news(FRESH_S)
+            await self._wait_for_news(limit_s)
 
     def mind(self) -> None:
         """Tell when NVML has been silent for too long. To be called every now and then."""

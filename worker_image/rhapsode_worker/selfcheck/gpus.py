@@ -22,6 +22,8 @@ TOLERANCE_BYTES = 128 * 2**20
 """What a GPU may hold more than before: the driver's own share breathes, a process that stays has more than this."""
 RETURN_S = 10.0
 """How long a GPU may take to give back the memory of a process that ended."""
+_SAMPLE_S = 10.0
+"""How long a check waits for a sample: an older one would tell of another moment."""
 _LOOK_S = 0.2
 _NO_DRIVER = "no NVIDIA driver here"
 _GET_GPUS = "A container gets GPUs by docker run --gpus all, a pod by nvidia.com/gpu."
@@ -90,7 +92,7 @@ class Gpus:
         """Return how much memory the engine has taken."""
         if why := self._unknown():
             return not_checked(why)
-        await self.watch.refresh()
+        await self.watch.refresh(_SAMPLE_S)
         taken = sum(_more(self._before, self.watch.vram.gpus).values())
         facts = {"taken_bytes": taken}
         if taken > 0:
@@ -107,7 +109,7 @@ class Gpus:
         if why := self._unknown():
             return not_checked(why)
         began = time.monotonic()
-        await self.watch.refresh()
+        await self.watch.refresh(_SAMPLE_S)
         while (left := max(_more(self._before, self.watch.vram.gpus).values())) > TOLERANCE_BYTES:
             if time.monotonic() - began > RETURN_S:
                 remedy = "Look with nvidia-smi which process holds it; another one may have come meanwhile."
