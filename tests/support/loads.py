@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,6 +56,22 @@ class Loading:
     def until(self, kind: type[frames.WorkerFrame], **wanted: Any) -> None:
         self.told += self.worker.relay.until(kind, **wanted)
 
+    def until_room(self, percent: float) -> None:
+        """Wait until so much of the room is told to be taken. GPUs change one after the other: half of it may be told first."""
+        while True:
+            self.until(frames.Narration, action="weights_room")
+            if abs(100 * (self.said[-1].progress or 0) - percent) < 1:
+                return
+
+    def until_told(self, gib: float) -> None:
+        """Wait until it is told that every GPU holds so much."""
+        wanted = {int(gib * GIB)}
+        while True:
+            self.until(frames.Vram)
+            last = self.told[-1]
+            if isinstance(last, frames.Vram) and {gpu.used_bytes for gpu in last.gpus} == wanted:
+                return
+
     def until_there(self, name: str) -> str:
         """Wait until the engine has written a file; return what it holds."""
         path = self.folder / name
@@ -65,6 +82,12 @@ class Loading:
         """Let the engine have so much of each GPU."""
         for gpu in range(self.driver.state.count):
             self.driver.gpus[gpu].used = int((1 + gib) * GIB)
+
+    @property
+    def actions(self) -> list[str]:
+        """What was told of the load, each once in a row; when it was silent for long is no matter."""
+        told = [one.action for one in self.said if one.action != "still"]
+        return [action for action, _ in groupby(told[told.index("model_resolve") :])]
 
     @property
     def said(self) -> list[frames.Narration]:

@@ -23,7 +23,8 @@ from rhapsode_worker.errors import LoadError
 
 SCRIPT = "script.json"
 WARMUP_S = 0.3
-"""A first token takes time: by then what was printed before has been read."""
+"""A first token takes time. What is printed before comes another way than what is told: a test that wants it all to be
+read by then lets the script end with a wait."""
 
 
 class ScriptedEngine:

@@ -1,6 +1,9 @@
 """What engines promise of guides: kept to, or refused; and a hostile one is nobody's trouble but its own."""
 
+import contextlib
+import os
 import re
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,6 +58,20 @@ def assert_refused(engine: Driver, kind: str, guide: Any, words: str = "") -> No
     assert GUIDE_WORDS[kind] in caught.value.why  # type: ignore[index]
     assert words in caught.value.why
     assert ".cc" not in caught.value.why
+
+
+@contextlib.contextmanager
+def checks_held(engine: Driver) -> Iterator[None]:
+    """Let the process that tries guides stand still meanwhile: no guide is refused before the test is ready for it."""
+    engine.run(prompt="x", regex="[0-9]", max_tokens=2)  # then the process is there
+    guides: Any = engine.engine._guides  # type: ignore[attr-defined]
+    pid = getattr(guides, "_checks", guides)._process.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("name", sorted(ENGINES))
@@ -123,10 +140,11 @@ def test_the_longest_grammar_is_kept_to(engine: Driver) -> None:
 
 def test_an_abort_while_a_guide_is_tried_ends_the_request_unheard(engine: Driver) -> None:
     kind, guide, _ = HOSTILE[engine.plan.engine][0]
-    hostile = engine.start("hostile", prompt="x", **{kind: guide})
-    behind = engine.start("behind", prompt="x", regex="[0-9]+")
-    engine.abort("behind")
-    engine.abort("hostile")
+    with checks_held(engine):
+        hostile = engine.start("hostile", prompt="x", **{kind: guide})
+        behind = engine.start("behind", prompt="x", regex="[0-9]+")
+        engine.abort("behind")
+        engine.abort("hostile")
     assert [run.wait().finished for run in (hostile, behind)] == [("cancelled", 0)] * 2
 
 
@@ -135,6 +153,7 @@ def test_closing_ends_who_waits_for_a_guide(name: str) -> None:
     with lent():
         driver = Driver(plan_of(name))
         kind, guide, _ = HOSTILE[name][0]
-        runs = [driver.start(prompt="x", **{kind: guide}), driver.start(prompt="x", regex="[0-9]+")]
-        driver.close()
+        with checks_held(driver):
+            runs = [driver.start(prompt="x", **{kind: guide}), driver.start(prompt="x", regex="[0-9]+")]
+            driver.close()
     assert [run.wait().finished for run in runs] == [("cancelled", 0)] * 2

@@ -85,7 +85,7 @@ async def test_the_stand_in_has_the_ways_of_the_real_one() -> None:
 
     llm = LLM(model="", max_batch_size=1)
     params = SamplingParams(max_tokens=500, stop="zzz")
-    output = llm.generate_async(inputs=[5, 6], sampling_params=params, streaming=True)
+    output = llm.generate_async(inputs="[[endless]]", sampling_params=params, streaming=True)
     assert params.end_id is not None, "the object was changed"
     seen = [await anext(output), await anext(output)]
     assert seen[0] is seen[1] is output
@@ -97,7 +97,7 @@ async def test_the_stand_in_has_the_ways_of_the_real_one() -> None:
     assert (last, output.finished, output.aborted()) == ("cancelled", True, True)
     word = output.outputs[0].text.split()[0]
     stopping = llm.generate_async(
-        inputs=[5, 6], sampling_params=SamplingParams(max_tokens=500, stop=word), streaming=True
+        inputs="[[endless]]", sampling_params=SamplingParams(max_tokens=500, stop=word), streaming=True
     )
     reasons = [step.outputs[0].stop_reason async for step in stopping]
     assert (reasons[-1], stopping.finished, llm.worker.running) == (word, True, 1)
@@ -144,7 +144,7 @@ def test_a_stop_string_ends_the_request_inside_the_engine_too(engine: Driver) ->
 
 
 async def test_who_leaves_early_leaves_nothing_running_in_the_engine(engine: Driver) -> None:
-    run = engine.start("left", prompt=PROMPT, max_tokens=400)
+    run = engine.start_endless("left", prompt=PROMPT)
     engine.wait_pieces(run, 1)
     run.future.cancel()
     wait_until(lambda: made().worker.running == 0, "nothing runs in the engine")
@@ -169,7 +169,7 @@ def test_its_kv_cache_is_counted_while_steps_come_without_a_pause(
     engine: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tensorrt_llm.executor.worker.STEP_S", 0.02)
-    run = engine.start("counted", prompt=PROMPT, max_tokens=400)
+    run = engine.start_endless("counted", prompt=PROMPT)
     wait_until(lambda: engine.stats().kv_used, "blocks are counted")
     assert (engine.stats().kv_total, engine.stats().active) == (1024, 1)
     engine.abort("counted")

@@ -13,7 +13,8 @@ import pytest
 
 from rhapsode_contract import frames
 from support.fake_nvml import GIB, TOTAL, FakeNvml
-from support.processes import manifest, playing, wait_until
+from support.loads import Loading
+from support.processes import DEADLINE_S, manifest, playing, wait_until
 from support.worker_process import Worker, actions
 
 
@@ -42,7 +43,7 @@ def words_of(told: list[frames.WorkerFrame], action: str) -> str:
 
 def wait_vram(worker: Worker, wanted: Callable[[frames.Vram], bool]) -> frames.Vram:
     """Return the next vram frame that is as wanted."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + DEADLINE_S
     while not wanted(frame := worker.relay.wait(frames.Vram)):
         assert time.monotonic() < deadline, f"the last one is {frame}"
     return frame
@@ -61,13 +62,14 @@ def test_the_gpus_are_found_and_what_they_hold_is_told_as_it_moves(driver: FakeN
         assert again.gpus[1].used_bytes == 33 * GIB, "it is told again though nothing moved"
 
 
-def test_the_ready_line_tells_memory_as_it_is_then(driver: FakeNvml, tmp_path: Path) -> None:
-    with beside(driver, tmp_path, load=[{"stage": "loading weights", "seconds": 1.0}]) as worker:
-        worker.relay.meet()
-        worker.relay.wait(frames.Load, stage="loading weights")
-        driver.gpus[0].used = driver.gpus[1].used = 40 * GIB
-        ready = worker.relay.wait(frames.Narration, action="ready")
-    assert ready.human.endswith("80.0 of 160 GiB VRAM in use")
+def test_the_ready_line_tells_memory_as_it_is_then(tmp_path: Path) -> None:
+    with Loading(tmp_path, [{"wait": "go"}]) as load:
+        load.until(frames.Narration, action="engine_import")
+        load.take(39)
+        load.until_told(40)
+        load.go("go")
+        load.until(frames.Narration, action="ready")
+    assert load.said[-1].human.endswith("80.0 of 160 GiB VRAM in use")
 
 
 def test_a_gpu_that_is_lost_and_comes_back_is_told_once_each(driver: FakeNvml, tmp_path: Path) -> None:
@@ -175,14 +177,14 @@ def test_a_driver_that_begins_to_hang_is_told_and_does_not_hold_up_the_end(drive
         silent = wait_vram(worker, lambda vram: not vram.gpus[0].healthy)
         assert {gpu.trouble for gpu in silent.gpus} == {"NVML does not answer"}
         worker.send(signal.SIGTERM)
-        assert worker.wait(10) == 0
+        assert worker.wait() == 0
         assert worker.errors == []
 
 
-def gpus_if(state: dict[str, Any], used: int) -> list[dict[str, Any]]:
-    """Return the GPUs that the relay knows of, once one of them uses so much."""
-    gpus: list[dict[str, Any]] = state.get("vram", {}).get("gpus", [])
-    return gpus if any(gpu["used_bytes"] == used for gpu in gpus) else []
+def vram_if(state: dict[str, Any], used: int) -> dict[str, Any]:
+    """Return what the relay knows of the GPUs, once one of them uses so much."""
+    vram: dict[str, Any] = state.get("vram", {})
+    return vram if any(gpu["used_bytes"] == used for gpu in vram.get("gpus", [])) else {}
 
 
 def test_whoever_asks_the_relay_sees_what_the_gpus_hold(
@@ -195,7 +197,8 @@ def test_whoever_asks_the_relay_sees_what_the_gpus_hold(
     with playing(manifest(engine={"options": {"load": []}})) as play:
         play.wait_ready()
         driver.gpus[1].used = 60 * GIB
-        instance, whole = wait_until(lambda: gpus_if(play.worker(), 60 * GIB), "the relay knows")
-        assert play.worker()["vram"]["source"] == "nvml"
+        vram = wait_until(lambda: vram_if(play.worker(), 60 * GIB), "the relay knows")
+    instance, whole = vram["gpus"]
+    assert vram["source"] == "nvml"
     assert (instance["uuid"], instance["mig"], instance["total_bytes"]) == ("MIG-00000002-fake", True, 40 * GIB)
     assert (whole["used_bytes"], whole["power_limit_w"], "mig" in whole) == (60 * GIB, 700.0, False)

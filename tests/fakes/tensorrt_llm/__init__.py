@@ -3,7 +3,8 @@
 Put `tests/fakes` on the PYTHONPATH of an engine process. What is reproduced is listed in `executor/result.py`; the
 signatures are compared with `tensorrt_llm_signatures.yaml`. FAKE_TRTLLM_SCRIPT names a JSON file that says what the
 import and the load do (`scripting`). Prompts that hold [[refuse]] or [[fatal]]
-meet what their name says; at [[vanish]] the executor is gone and tells nobody.
+meet what their name says; at [[vanish]] the executor is gone and tells nobody. An answer to [[endless]] lacks its last
+token until it is cancelled, so a test that catches it in the middle cannot come too late.
 """
 
 import os

@@ -1,6 +1,7 @@
 """What an import, a load or a shutdown does, by the file of FAKE_TRTLLM_SCRIPT: `{"import": [step, …], "load": …}`.
 
 A step is one of `{"print": text}` (as it is; a line needs its newline), `{"sleep": seconds}`,
+`{"wait": path}` (until the test makes that file),
 `{"vram": bytes, "gpu": index}` (memory in use of a GPU of the fake NVML, whose state FAKE_NVML_STATE names),
 `{"raise": text}` or `{"raise": text, "cause": text}`, `{"leave": path}` (a process that holds
 the output open and belongs to no group of ours; its number goes into the file), and `{"exit": status}`.
@@ -34,6 +35,9 @@ def _do(step: dict[str, Any]) -> None:
             sys.stdout.flush()
         case {"sleep": seconds}:
             time.sleep(seconds)
+        case {"wait": path}:
+            while not Path(path).exists():
+                time.sleep(0.01)
         case {"vram": used}:
             _use_memory(step.get("gpu", 0), used)
         case {"raise": text, "cause": cause}:

@@ -29,6 +29,7 @@ class Sequence:
     left: int
     cached: int = 0
     made: int = 0
+    endless: bool = False
     held: tuple[int, ...] = ()
 
 
@@ -104,6 +105,7 @@ class Worker(threading.Thread):
             elif b"[[vanish]]" in prompt:
                 self.down = RuntimeError("nobody hears this")
             else:
+                sequence.endless = b"[[endless]]" in prompt
                 sequence.cached = self._recall(sequence.output.prompt_token_ids)
 
     def _recall(self, prompt: list[int]) -> int:
@@ -112,6 +114,8 @@ class Worker(threading.Thread):
         return min(common, len(prompt) - 1) // BLOCK * BLOCK
 
     def _step(self, sequence: Sequence) -> None:
+        if sequence.endless and sequence.left == 1:
+            return
         token = next(sequence.tokens)
         sequence.made += 1
         sequence.left -= 1
