@@ -21,7 +21,7 @@ import yaml
 
 from rhapsode_contract import names
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 def free_port() -> int:
