@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from support.processes import wait_until
+from support.processes import DEADLINE_S, wait_until
 from support.requests import assert_error
 from support.streams import Stream, resume, text_of
 from support.turns import INTENTS, NARRATIVE, Table, names_of, sitting
@@ -66,7 +66,7 @@ def test_a_client_that_does_not_stream_gets_the_same_outcome_when_all_is_written
     with sitting() as table, ThreadPoolExecutor() as pool:
         answering = pool.submit(table.post, {"X-Correlation-Id": "c-1"})
         table.play()
-        answer = answering.result(20)
+        answer = answering.result(DEADLINE_S)
     assert (answer.status_code, answer.headers["x-correlation-id"]) == (200, "c-1")
     result = answer.json()
     assert result["outcome"] == {"narrative": TEXT, "intents": INTENTS}
@@ -137,7 +137,7 @@ def test_nothing_is_written_when_the_outcome_is_not_valid(shared_table: Table, i
 
 @pytest.fixture(scope="module")
 def shared_table() -> Iterator[Table]:
-    with sitting() as table:
+    with sitting() as table, table.worker.breathing():
         yield table
 
 
@@ -145,7 +145,7 @@ def test_an_error_has_its_status_for_a_client_that_does_not_stream(shared_table:
     with ThreadPoolExecutor() as pool:
         answering = pool.submit(shared_table.post)
         shared_table.play({})
-        error = assert_error(answering.result(20), 422, "outcome_invalid")
+        error = assert_error(answering.result(DEADLINE_S), 422, "outcome_invalid")
     assert "poi" in error["message"]
 
 

@@ -8,21 +8,23 @@ from typing import Any
 import pytest
 
 from rhapsode_contract import frames
-from support.processes import wait_until
+from support.processes import DEADLINE_S, wait_until
 from support.requests import assert_error
 from support.streams import Event, actions_of
-from support.turns import Table, names_of, sitting
+from support.turns import PATIENCE_S, Table, names_of, sitting
 
 POIS = [{"name": f"Place {n}"} for n in range(9)]
 
 
 def sources(url: str, **changes: Any) -> list[dict[str, Any]]:
-    return [{"name": "sparks", "url": f"{url}/sparks?kind=poi", "items": "/pois", "timeoutSeconds": 1} | changes]
+    return [
+        {"name": "sparks", "url": f"{url}/sparks?kind=poi", "items": "/pois", "timeoutSeconds": PATIENCE_S} | changes
+    ]
 
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[Table]:
-    with sitting(context=sources) as running:
+    with sitting(context=sources) as running, running.worker.breathing():
         yield running
 
 
@@ -82,10 +84,10 @@ def test_without_it_the_turn_goes_on_and_says_so(table: Table, answer: tuple[int
     assert names_of(told)[-3:] == ["metrics", "end", "done"]
 
 
-def test_a_slow_source_is_not_waited_for(table: Table) -> None:
-    release = table.outside.hold("/sparks")
-    asked, told = play(table, context={"sparks": True})
-    release.set()
+def test_a_slow_source_is_not_waited_for() -> None:
+    with sitting(context=lambda url: sources(url, timeoutSeconds=1)) as table:
+        table.outside.hold("/sparks")
+        asked, told = play(table, context={"sparks": True})
     assert asked == "open the door"
     assert told[-2].data["timing"]["context_ms"] >= 1000
 
@@ -110,17 +112,25 @@ def test_a_required_source_that_fails_ends_the_turn_before_the_model_is_asked() 
         assert error["error"]["message"] == "context source sparks: it answered 404"
         with ThreadPoolExecutor() as pool:
             answering = pool.submit(table.post, None, context={"sparks": True})
-            assert_error(answering.result(20), 424, "context_required", retryable=True)
+            assert_error(answering.result(DEADLINE_S), 424, "context_required", retryable=True)
         wait_until(lambda: table.relay.metric("rhapsode_jobs_running") == 0, "nothing runs")
         assert table.outside.paths() == ["/sparks", "/sparks"]
 
 
-def test_a_source_may_be_asked_by_post_and_the_phase_has_its_own_limit() -> None:
-    slow = {"method": "POST", "countParameter": "n", "timeoutSeconds": 30}
-    with sitting(context=lambda url: sources(url, **slow), limits={"contextSeconds": 1}) as table:
-        release = table.outside.hold("/sparks")
+def test_a_source_may_be_asked_by_post() -> None:
+    with sitting(context=lambda url: sources(url, method="POST", countParameter="n")) as table:
+        table.outside.answers["/sparks"] = (200, json.dumps({"pois": POIS}).encode())
         asked, _ = play(table, context={"sparks": {"count": 2}})
-        release.set()
-        assert asked == "open the door"
+        assert asked == "* Place 0\n* Place 1\nopen the door"
         call = table.outside.wait_call("/sparks")
         assert (call.method, call.body) == ("POST", {"n": 2})
+
+
+def test_the_phase_has_a_limit_of_its_own() -> None:
+    with sitting(context=sources, limits={"contextSeconds": 1}) as table:
+        table.outside.hold("/sparks")
+        asked, told = play(table, context={"sparks": True})
+        assert asked == "open the door"
+        assert "no answer within 1 s" in next(
+            one.raw.decode() for one in told if "context_missing" in one.raw.decode()
+        )

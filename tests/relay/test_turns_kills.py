@@ -11,7 +11,7 @@ import pytest
 
 from support.fake_worker import FakeWorker
 from support.outside import Outside, outside
-from support.processes import Relay, free_port, manifest
+from support.processes import Relay, free_port, manifest, wait_until
 from support.requests import assert_error
 from support.streams import text_of
 from support.turns import NARRATIVE, Table, declared
@@ -87,28 +87,30 @@ def test_a_kill_in_the_writes_writes_nothing_more_and_asking_again_shows_the_sam
 @pytest.mark.parametrize("phase", ["context", "intents"])
 def test_a_kill_before_the_writes_has_written_nothing(house: House, phase: str) -> None:
     wishes: dict[str, Any] = {"context": {"sparks": True}} if phase == "context" else {}
-    with house.open() as table, table.ask(**wishes) as stream:
-        if phase == "context":
-            held = table.outside.hold("/sparks")
-            table.outside.wait_call("/sparks")
-        else:
-            table.narrate()
-            table.worker.begin()
-        kill(table)
-        job_id = stream.headers["x-job-id"]
-    if phase == "context":
-        held.set()
+    with house.open() as table:
+        held = table.outside.hold("/sparks")
+        with table.ask(**wishes) as stream:
+            if phase == "context":
+                table.outside.wait_call("/sparks")
+            else:
+                table.narrate()
+                table.worker.begin()
+            kill(table)
+            job_id = stream.headers["x-job-id"]
+    held.set()
     with house.open() as table:
         assert_lost(table, job_id)
         assert not {"/pois", "/narratives"} & set(table.outside.paths())
 
 
 def test_a_worker_that_is_lost_while_context_is_fetched_is_waited_for(house: House) -> None:
-    with house.open() as table, table.ask(context={"sparks": True}) as stream:
+    with house.open() as table:
         held = table.outside.hold("/sparks")
-        table.outside.wait_call("/sparks")
-        table.worker.close()
-        held.set()
-        with FakeWorker(table.relay.socket, json_schema=True) as worker:
-            Table(table.relay, worker, table.outside).play({"poi": {"action": "none"}})
-            assert json.dumps(stream.rest()[-2].data["writes"]).count("written") == 1
+        with table.ask(context={"sparks": True}) as stream:
+            table.outside.wait_call("/sparks")
+            table.worker.close()
+            wait_until(lambda: table.relay.get("/v1/worker").json()["phase"] == "lost", "the relay knows")
+            held.set()
+            with FakeWorker(table.relay.socket, json_schema=True) as worker:
+                Table(table.relay, worker, table.outside).play({"poi": {"action": "none"}})
+                assert json.dumps(stream.rest()[-2].data["writes"]).count("written") == 1

@@ -21,7 +21,7 @@ from support.turns import INTENTS, Table, declared, request, sitting
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[Table]:
-    with sitting() as running:
+    with sitting() as running, running.worker.breathing():
         yield running
 
 
@@ -58,6 +58,7 @@ def test_what_is_no_turn_is_refused(table: Table, body: Any, status: int, code: 
 
 
 def test_inputs_are_data_and_never_a_template_or_an_address(table: Table) -> None:
+    table.outside.calls.clear()
     wild = "{{ 7 * 7 }}{% include 'x' %}\u0000\u001b[31m ünder"
     with table.ask(inputs={"action": wild, "campaign": {"a": [None]}}, url="http://evil", sinks=[]) as stream:
         asked = table.narrate()

@@ -7,7 +7,7 @@ import pytest
 
 from rhapsode_contract import frames
 from support.processes import wait_until
-from support.turns import NARRATIVE, SCHEMA, Table, sitting
+from support.turns import NARRATIVE, PATIENCE_S, SCHEMA, Table, sitting
 
 WORD = "Sesame"
 WILD = f"{WORD}\n\u0000\u001b[31m\u202e"
@@ -29,7 +29,7 @@ def table() -> Iterator[Table]:
 def ended(table: Table) -> dict[str, Any]:
     """Return the record of how the turn ended, once it is logged; nothing before it has what nobody may read."""
     [record] = wait_until(
-        lambda: [one for one in table.relay.records if one.get("stream_phase") in ("complete", "error")],
+        lambda: [one for one in list(table.relay.records) if one.get("stream_phase") in ("complete", "error")],
         "it is logged",
     )
     assert not [line for line in table.relay.lines if WORD.lower() in line.lower()]
@@ -70,7 +70,7 @@ def test_an_engine_s_words_are_its_client_s(table: Table) -> None:
 
 
 def test_what_is_written_is_not_logged_and_neither_is_what_a_sink_answers() -> None:
-    loud = {"name": "loud", "part": "/narrative", "as": "text"}
+    loud = {"name": "loud", "part": "/narrative", "as": "text", "timeoutSeconds": PATIENCE_S}
     with sitting(sinks=lambda url: [loud | {"url": f"{url}/{WORD}"}]) as table:
         table.outside.answers[f"/{WORD}"] = (500, WILD.encode() * 60_000)
         with table.ask(inputs={"action": WILD}) as stream:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.outside import Outside, outside
-from support.processes import wait_until
+from support.processes import DEADLINE_S, wait_until
 from support.replicas import Replica, replicas
 from support.requests import assert_error
 from support.streams import resume, text_of
@@ -54,7 +54,7 @@ def test_its_whole_answer_is_waited_for(pair: list[Replica], server: Outside) ->
         here.play()
         server.wait_call("/pois")
         release.set()
-        answer = answering.result(20)
+        answer = answering.result(DEADLINE_S)
     assert answer.status_code == 200
     assert answer.json()["job_id"].startswith("sim-1-")
     assert [one["status"] for one in answer.json()["writes"]] == ["written", "written"]
@@ -62,7 +62,7 @@ def test_its_whole_answer_is_waited_for(pair: list[Replica], server: Outside) ->
     with ThreadPoolExecutor() as pool:
         answering = pool.submit(here.post)
         here.play({})
-        assert_error(answering.result(20), 422, "outcome_invalid")
+        assert_error(answering.result(DEADLINE_S), 422, "outcome_invalid")
 
 
 def test_the_same_key_is_the_same_turn_wherever_it_went(pair: list[Replica], server: Outside) -> None:
@@ -106,6 +106,6 @@ def test_a_client_that_left_the_replica_it_asked_has_left_nothing_undone(
     server.wait_call("/narratives")
     pair[1].relay.wait_record("stream")
     wait_until(
-        lambda: [one for one in pair[1].relay.records if one.get("stream_phase") == "complete"],
+        lambda: [one for one in list(pair[1].relay.records) if one.get("stream_phase") == "complete"],
         "the turn is complete",
     )

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from support.processes import wait_until
-from support.turns import Table, sitting
+from support.processes import DEADLINE_S, wait_until
+from support.turns import PATIENCE_S, Table, sitting
 
 WORD = b"Sesame"
 WILD = b"\x1b[31m\x00\r\n" + WORD
@@ -25,7 +25,8 @@ class Strange(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.answer = b""
         self.more = b""
-        self.calls = 0
+        self.calls: list[bytes] = []
+        """What each connection asked."""
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -33,10 +34,9 @@ class _Answer(socketserver.BaseRequestHandler):
     server: Strange
 
     def handle(self) -> None:
-        self.server.calls += 1
-        self.request.settimeout(20)
+        self.request.settimeout(DEADLINE_S)
         with contextlib.suppress(OSError):
-            self.request.recv(65536)
+            self.server.calls.append(self.request.recv(65536))
             self.request.sendall(self.server.answer)
             while self.server.more:
                 self.request.sendall(self.server.more)
@@ -57,17 +57,18 @@ def strange() -> Iterator[Strange]:
 @pytest.fixture(scope="module")
 def table(strange: Strange) -> Iterator[Table]:
     def sinks(url: str) -> list[dict[str, Any]]:
-        odd = {"name": "odd", "url": f"{strange.url}/x", "timeoutSeconds": 1}
-        return [odd, {"name": "last", "url": f"{url}/last"}]
+        odd = {"name": "odd", "url": f"{strange.url}/x", "timeoutSeconds": PATIENCE_S}
+        return [odd, {"name": "last", "url": f"{url}/last", "timeoutSeconds": PATIENCE_S}]
 
-    sources = [{"name": "sparks", "url": f"{strange.url}/x", "timeoutSeconds": 1}]
-    with sitting(sinks=sinks, context=sources) as running:
+    sources = [{"name": "sparks", "url": f"{strange.url}/x", "timeoutSeconds": PATIENCE_S}]
+    with sitting(sinks=sinks, context=sources) as running, running.worker.breathing():
         yield running
 
 
 @pytest.fixture(autouse=True)
 def forget(table: Table, strange: Strange) -> None:
-    strange.more, strange.calls = b"", 0
+    strange.more = b""
+    strange.calls.clear()
     table.outside.calls.clear()
 
 
@@ -93,8 +94,8 @@ def test_what_is_no_answer_is_one_failed_write(table: Table, strange: Strange, a
         table.play()
         odd, last = stream.rest()[-2].data["writes"]
     assert (odd["status"], odd.get("http_status"), last["status"]) == ("failed", None, "written")
-    assert odd["reason"].startswith(("cannot be reached: ", "no answer within 1 s"))
-    assert strange.calls == 1, "nothing is called twice"
+    assert odd["reason"].startswith("cannot be reached: ")
+    assert len(strange.calls) == 1, "nothing is called twice"
     assert WORD not in stream.raw
     assert not [line for line in table.relay.lines if WORD.decode() in line or "\\u001b" in line]
 
@@ -113,7 +114,7 @@ def test_a_status_counts_whatever_the_body_is(table: Table, strange: Strange, an
     with table.ask() as stream:
         table.play()
         odd = stream.rest()[-2].data["writes"][0]
-    assert (odd["status"], odd["http_status"], strange.calls) == ("written", 200, 1)
+    assert (odd["status"], odd["http_status"], len(strange.calls)) == ("written", 200, 1)
 
 
 @pytest.mark.parametrize(("answer", "more"), NO_ANSWERS, ids=range(len(NO_ANSWERS)))

@@ -13,6 +13,8 @@ from support.outside import Outside, outside
 from support.processes import Relay, manifest, running_relay
 from support.streams import Event, Stream
 
+PATIENCE_S = 60
+"""How long sinks and sources may take where a test is not about that: no machine stalls so long."""
 NARRATIVE = ("The ", "door ", "opens ", "— ", "ünder ", "moss.")
 INTENTS: dict[str, Any] = {"poi": {"action": "create", "name": "Mossy Door"}}
 SCHEMA: dict[str, Any] = {
@@ -40,12 +42,14 @@ def declared(url: str, **changes: Any) -> dict[str, Any]:
     sinks = [
         {
             "name": "poi", "url": f"{url}/pois", "part": "/intents/poi", "fields": {"campaign": "/campaign"},
+            "timeoutSeconds": PATIENCE_S,
             "when": [
                 {"from": "request", "path": "/policy/memory", "equals": True},
                 {"from": "outcome", "path": "/intents/poi/action", "equals": "create"},
             ],
         },
-        {"name": "narrative", "url": f"{url}/narratives", "part": "/narrative", "as": "text", "method": "PUT"},
+        {"name": "narrative", "url": f"{url}/narratives", "part": "/narrative", "as": "text", "method": "PUT",
+         "timeoutSeconds": PATIENCE_S},
     ]  # fmt: skip
     return {
         "name": "tale",
@@ -56,7 +60,8 @@ def declared(url: str, **changes: Any) -> dict[str, Any]:
             "intents": "What came of it?",
         },
         "normalize": [{"path": "/intents/poi/name", "fallback": "A Notable Location", "maxLength": 200}],
-        "context": [{"name": "sparks", "url": f"{url}/sparks", "items": "/pois"}],
+        "context": [{"name": "sparks", "url": f"{url}/sparks", "items": "/pois", "timeoutSeconds": PATIENCE_S}],
+        "limits": {"contextSeconds": PATIENCE_S, "writeSeconds": 2 * PATIENCE_S},
         "sinks": sinks,
     } | changes
 
