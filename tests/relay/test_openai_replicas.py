@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -12,9 +12,11 @@ import pytest
 from rhapsode_contract import frames
 from support.chats import ask_whole, chat, finish
 from support.fake_worker import FakeWorker
-from support.processes import Relay, manifest, running_relay
-from support.replicas import replicas, worker_of
+from support.patience import patient
+from support.processes import Relay, manifest, running_relay, wait_until
+from support.replicas import Replica, replicas, worker_of
 from support.requests import assert_error
+from support.streams import Stream
 
 
 def test_a_full_line_is_503_and_says_when() -> None:
@@ -54,15 +56,29 @@ def test_a_request_that_would_wait_goes_to_who_is_ready(pool: ThreadPoolExecutor
 
 def test_another_replica_may_think_longer_than_it_may_take_to_answer(pool: ThreadPoolExecutor) -> None:
     """Its status waits for the first word as ours would, and nobody takes that for a replica that is gone."""
-    with replicas(2, ready=0) as two:
+    with replicas(2, ready=0, environ=patient(peer_slack=1)) as two:
         worker = two[1].come()
-        asked = pool.submit(chat, two[0].port)
+        asked = wait_until(lambda: _asked_there(pool, *two), "the request goes to who is ready")
         job = worker.begin()
         time.sleep(6)  # longer than a replica may take to accept a request
         worker.speak(job, "a")
         worker.finish(job, 1)
         with asked.result() as stream:
             assert (stream.headers["x-job-id"], finish(stream).text) == (job.job_id, "a")
+
+
+def _asked_there(pool: ThreadPoolExecutor, here: Replica, there: Replica) -> Future[Stream] | None:
+    """Ask; None if the request stays, as it should where a machine stalls for the second that the other one has."""
+    before = here.relay.metric("rhapsode_jobs_queued")
+    asked = pool.submit(chat, here.port)
+    wait_until(
+        lambda: there.relay.metric("rhapsode_jobs_running") or here.relay.metric("rhapsode_jobs_queued") > before,
+        "the request is somewhere",
+    )
+    if there.relay.metric("rhapsode_jobs_running"):
+        return asked
+    asked.add_done_callback(lambda done: done.result().close())
+    return None
 
 
 @pytest.mark.parametrize("streamed", [True, False])

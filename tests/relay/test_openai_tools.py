@@ -13,7 +13,7 @@ from rhapsode_contract.openai import ChatRequest
 from rhapsode_relay.openai.tool_asking import offer_of
 from support.chats import Told, ask_whole, chat, finish
 from support.fake_worker import FakeWorker
-from support.processes import Relay, wait_until
+from support.processes import DEADLINE_S, Relay, wait_until
 from support.requests import assert_error
 
 KEY = {"type": "object", "properties": {"key": {"type": "string"}}, "required": ["key"]}
@@ -211,7 +211,7 @@ def ask_in_background(relay: Relay, worker: FakeWorker, said: tuple[str, ...], *
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(ask_whole, relay, **wishes)
         worker.serve(*said)
-        answer = asking.result(30)
+        answer = asking.result(DEADLINE_S)
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body

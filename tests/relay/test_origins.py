@@ -38,7 +38,7 @@ def allowing(*origins: str, folder: Path | None = None) -> Iterator[tuple[Relay,
 
 @pytest.fixture(scope="module")
 def open_to_app(folder: Path) -> Iterator[tuple[Relay, FakeWorker]]:
-    with allowing(APP, "http://localhost:3000", folder=folder) as talk:
+    with allowing(APP, "http://localhost:3000", folder=folder) as talk, talk[1].breathing():
         yield talk
 
 

@@ -21,7 +21,7 @@ from rhapsode_relay.peers import (
 )
 from rhapsode_relay.registry import new_job_id
 from rhapsode_relay.settings import RelaySettings
-from support.processes import manifest
+from support.processes import DEADLINE_S, manifest
 
 
 class Names:
@@ -167,6 +167,8 @@ class SlowNames:
 
 
 async def test_one_question_answers_all_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rhapsode_relay.peers.LOOKUP_S", DEADLINE_S)
+    monkeypatch.setattr("rhapsode_relay.peers.BELIEVED_S", DEADLINE_S)
     slow = SlowNames()
     resolver = Resolver(slow.look_up)
     waiting = [asyncio.create_task(resolver.look_up("chat-pods")) for _ in range(100)]
@@ -193,7 +195,7 @@ async def test_a_dead_resolver_is_given_up_and_not_asked_ever_more(monkeypatch: 
         await resolver.look_up("chat-0.chat-pods")
     assert len(slow.asked) == MAX_LOOKUPS, "each of these holds a thread, or waits for one"
     slow.answers.set()
-    monkeypatch.setattr("rhapsode_relay.peers.LOOKUP_S", 10)
+    monkeypatch.setattr("rhapsode_relay.peers.LOOKUP_S", DEADLINE_S)
     assert await resolver.look_up("chat-0.chat-pods") == ["10.0.0.1"]
     await asyncio.sleep(0)
     assert await resolver.look_up("chat-99.chat-pods") == ["10.0.0.1"]

@@ -184,7 +184,7 @@ def test_head_does_not_hold_a_stream_open(relay: Relay, worker: FakeWorker) -> N
     job_id = post(relay, {"prompt": "a"}).json()["job_id"]
     for path in (f"/v1/inference/{job_id}/stream", "/v1/worker/stream", "/v1/correlations/c/stream"):
         assert httpx.head(relay.url + path).status_code == 200
-    assert relay.metric("rhapsode_relay_readers") == 0
+    wait_until(lambda: relay.metric("rhapsode_relay_readers") == 0, "nobody reads")
 
 
 def test_the_one_model_is_listed(shared: Relay) -> None:
@@ -262,6 +262,7 @@ def test_logs_tell_lengths_never_texts(relay: Relay, worker: FakeWorker) -> None
     with ask(relay.port, secret) as stream:
         worker.serve(answer)
         stream.rest()
+    wait_until(lambda: any(one.get("stream_phase") == "complete" for one in list(relay.records)), "its end is logged")
     logged = "".join(relay.lines)
     assert "Accepted: 16 characters" in logged
     assert secret not in logged

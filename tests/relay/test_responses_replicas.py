@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from rhapsode_contract import frames, names
+from support.processes import wait_until
 from support.replicas import Replica, forwarded, replicas, worker_of
 from support.requests import assert_error
 from support.responses import create, create_stream, create_while, delta_text, id_of, read_again
@@ -15,11 +16,12 @@ from support.responses import create, create_stream, create_while, delta_text, i
 @pytest.fixture(scope="module")
 def pair() -> Iterator[list[Replica]]:
     """Two ready replicas, for tests that leave nothing behind."""
-    with replicas() as two:
+    with replicas() as two, worker_of(two[0]).breathing(), worker_of(two[1]).breathing():
         yield two
 
 
 def test_a_stream_goes_on_at_another_replica(pair: list[Replica]) -> None:
+    before = forwarded(pair[1], "stream", "passed")
     stream = create_stream(pair[0].port, background=True)
     job = worker_of(pair[0]).begin()
     worker_of(pair[0]).speak(job, "a")
@@ -34,7 +36,7 @@ def test_a_stream_goes_on_at_another_replica(pair: list[Replica]) -> None:
         here.rest()
         there.rest()
         assert here.raw == there.raw
-    assert forwarded(pair[1], "stream", "passed") == 2
+    wait_until(lambda: forwarded(pair[1], "stream", "passed") == before + 2, "both were passed on to their ends")
 
 
 def test_it_is_looked_at_and_cancelled_at_another_replica(pair: list[Replica]) -> None:

@@ -34,7 +34,7 @@ DELETES_OTHERS = {"allow_header_conformance": {"enabled": False}, "unsupported_m
 CONFIG = SchemathesisConfig.from_dict(
     {
         "seed": 7,
-        "request-timeout": 20.0,
+        "request-timeout": 60.0,
         "max-stream-events": 40,
         "checks": {"negative_data_rejection": {"expected-statuses": REFUSED}},
         "operations": [{"include-path": path, "max-stream-events": 1} for path in sorted(ENDLESS)]

@@ -16,7 +16,7 @@ from rhapsode_contract import frames
 from rhapsode_relay.framing import Framer
 from rhapsode_relay.upgrading import LINGER_S, MAX_WORDS, Socket
 from support.fake_worker import FakeWorker
-from support.processes import Relay, wait_until
+from support.processes import DEADLINE_S, Relay, wait_until
 from support.requests import assert_error, post
 from support.sockets import WebSocket, follow
 from support.streams import Stream, ask, text_of
@@ -60,7 +60,7 @@ def test_a_handshake_that_comes_behind_other_requests_waits_its_turn(running: Ru
     head = f"GET /v1/inference/{job.job_id}/ws HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     stream = f"GET /v1/inference/{job.job_id}/stream HTTP/1.1\r\nHost: t\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", relay.port), 20) as connection:
+    with socket.create_connection(("127.0.0.1", relay.port), DEADLINE_S) as connection:
         connection.sendall((stream + head).encode())
         worker.finish(job, 2)
         said = b""
@@ -76,7 +76,7 @@ def test_a_handshake_that_comes_behind_other_requests_waits_its_turn(running: Ru
 async def test_a_client_of_a_library_understands_all_of_it(running: Running) -> None:
     relay, worker, job = running
     url = f"{relay.url}/v1/inference/{job.job_id}/ws"
-    async with aiohttp.ClientSession() as session, session.ws_connect(url, heartbeat=5, compress=15) as client:
+    async with aiohttp.ClientSession() as session, session.ws_connect(url, heartbeat=30, compress=15) as client:
         worker.speak(job, "c" * 40_000, "d" * 40_000, start=2)
         worker.finish(job, 4)
         events = [json.loads(message.data) async for message in client]
@@ -86,7 +86,7 @@ async def test_a_client_of_a_library_understands_all_of_it(running: Running) -> 
         text := "ab" + "c" * 40_000 + "d" * 40_000
     )
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{url}?last_event_id=x") as client:
-        snapshot = json.loads((await client.receive(10)).data)
+        snapshot = json.loads((await client.receive(DEADLINE_S)).data)
     assert (snapshot["event"], snapshot["data"]["text"]) == ("snapshot", text)
 
 

@@ -155,6 +155,7 @@ def test_narration_reaches_who_waits_while_tokens_reach_who_reads(relay: Relay) 
 
 def test_places_in_line_are_told_when_they_change() -> None:
     with running_relay() as relay, FakeWorker(relay.socket, slots=1) as worker:
+        wait_until(lambda: relay.metric("rhapsode_worker_ready") == 1, "the worker is ready")
         streams = [ask(relay.port, prompt=str(at)) for at in range(3)]
         first = worker.begin()
         assert streams[2].next("queued").data["position"] == 1

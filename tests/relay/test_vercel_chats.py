@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rhapsode_contract import frames, names
 from rhapsode_relay.uis.chats import correlation_of
 from support.fake_worker import FakeWorker
-from support.processes import Relay, manifest, running_relay, wait_until
+from support.patience import PEER_SLACK, patient
+from support.processes import DEADLINE_S, Relay, manifest, running_relay, wait_until
 from support.replicas import Replica, forwarded, replicas, worker_of
 from support.streams import Stream
 from support.uis import CHAT, chat, of_kind, rest, text_of, until, verify_message
@@ -30,7 +31,7 @@ def nothing_to_come_back_to(port: int, chat_id: str = "chat-1") -> bool:
 
 
 def stop(port: int, chat_id: str = "chat-1") -> int:
-    return httpx.delete(f"http://127.0.0.1:{port}{CHAT}/{quote(chat_id, safe='')}", timeout=20).status_code
+    return httpx.delete(f"http://127.0.0.1:{port}{CHAT}/{quote(chat_id, safe='')}", timeout=DEADLINE_S).status_code
 
 
 def status_of(relay: Relay, job: frames.Generate) -> Any:
@@ -175,7 +176,7 @@ def test_a_replica_that_is_away_is_not_waited_for() -> None:
             with come_back(two.port) as again:
                 until(again, "data-started")
             assert nothing_to_come_back_to(two.port, "nobody's")
-            answer = httpx.delete(f"http://127.0.0.1:{two.port}{CHAT}/chat-1", timeout=20)
+            answer = httpx.delete(f"http://127.0.0.1:{two.port}{CHAT}/chat-1", timeout=DEADLINE_S)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "owner_unreachable")
         assert worker_of(one).receive(frames.Cancel).job_id == job.job_id, "those that can be reached have stopped it"
 
@@ -188,12 +189,13 @@ def test_a_replica_that_refuses_has_not_stopped_anything(answer: bytes, stopped:
     """One that does not know a new key yet, say, while it goes on with the message."""
     with ThreadPoolExecutor() as pool, socket.create_server(("127.0.0.1", 0)) as peer:
         pool.submit(_answer_once, peer, b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % answer)
-        with running_relay(environ={names.ENV_PEERS: f"sim-7=127.0.0.1:{peer.getsockname()[1]}"}) as relay:
+        environ = {names.ENV_PEERS: f"sim-7=127.0.0.1:{peer.getsockname()[1]}"} | patient(peer_slack=PEER_SLACK)
+        with running_relay(environ=environ) as relay:
             assert stop(relay.port) == (204 if stopped else 503)
 
 
 def _answer_once(peer: socket.socket, answer: bytes) -> None:
-    peer.settimeout(20)
+    peer.settimeout(DEADLINE_S)
     with peer.accept()[0] as connection:
         connection.recv(65536)
         connection.sendall(answer)

@@ -6,14 +6,16 @@ from typing import Any
 
 import httpx
 
-from support.processes import Relay
+from support.processes import DEADLINE_S, Relay
 from support.streams import Event, Stream
 
 
 def create(relay: Relay, asked: Any = "hello", **wishes: Any) -> httpx.Response:
     """Ask for a response without a stream."""
     headers = wishes.pop("headers", {})
-    return httpx.post(f"{relay.url}/v1/responses", json={"input": asked} | wishes, headers=headers, timeout=60)
+    return httpx.post(
+        f"{relay.url}/v1/responses", json={"input": asked} | wishes, headers=headers, timeout=DEADLINE_S
+    )
 
 
 def create_while(relay: Relay, act: Callable[[], Any], **wishes: Any) -> httpx.Response:
@@ -21,7 +23,7 @@ def create_while(relay: Relay, act: Callable[[], Any], **wishes: Any) -> httpx.R
     with ThreadPoolExecutor(1) as asking:
         answer = asking.submit(create, relay, **wishes)
         act()
-        return answer.result(20)
+        return answer.result(DEADLINE_S)
 
 
 def create_stream(port: int, asked: Any = "hello", **wishes: Any) -> Stream:
