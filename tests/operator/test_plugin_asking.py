@@ -10,7 +10,7 @@ import pytest
 from support.kubelet import Kubelet
 from support.operators import Cluster
 from support.plugins import Plugins
-from support.processes import wait_until
+from support.processes import DEADLINE_S, wait_until
 from support.roles import grant
 
 SLOW = {"load": [{"stage": "loading weights", "seconds": 2}], "tokensPerSecond": 40}
@@ -38,7 +38,12 @@ def test_kubectl_finds_the_plugin(cluster: Cluster, plugins: Plugins) -> None:
     for command in ("ask", "watch", "explain"):
         assert "examples:\n  kubectl rhapsode" in plugins.run(command, "--help").done()[1]
     listed = subprocess.run(
-        ["kubectl", "plugin", "list"], env=asked.environ, capture_output=True, text=True, timeout=30, check=False
+        ["kubectl", "plugin", "list"],
+        env=asked.environ,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
     ).stdout
     assert "/kubectl-rhapsode" in listed
 
@@ -46,29 +51,32 @@ def test_kubectl_finds_the_plugin(cluster: Cluster, plugins: Plugins) -> None:
 def test_a_client_of_a_cold_start_is_told_and_gets_its_tokens(
     cluster: Cluster, kubelet: Kubelet, plugins: Plugins
 ) -> None:
-    pull = kubelet.image_pull_takes("sim-0", "relay")
+    pull, worker_pull = (kubelet.image_pull_takes("sim-0", name) for name in ("relay", "worker"))
     cluster.operate()
-    cluster.apply(options=SLOW | {"load": [{"stage": "loading weights", "seconds": 5}]})
+    cluster.apply(options=SLOW)
     asked = plugins.run("ask", "sim", "Hello?", "--max-tokens", "6")
     asked.says("sim is Starting: ImagePulling: ")
     pull.release()
+    asked.says("Accepted: 6 characters")
+    worker_pull.release()
     status, out, err = asked.done()
     assert status == 0
     assert out
     for words in ("Accepted: 6 characters", "Loading: loading weights, ", "Ready after", "Done: 6 tokens"):
         assert words in err
-    assert asked.leaves_nothing(), "a proxy with the user's credentials is not left behind"
+    wait_until(asked.leaves_nothing, "no proxy with the user's credentials is left behind")
 
 
 def test_a_connection_that_is_cut_loses_nothing(cluster: Cluster, kubelet: Kubelet, plugins: Plugins) -> None:
     cluster.operate()
     cluster.apply(options=SLOW)
     cluster.wait_ready()
-    asked = plugins.run("ask", "sim", "Hello?", "--max-tokens", "120")
-    for _ in range(3):
+    asked = plugins.run("ask", "sim", "Hello?", "--max-tokens", "400")
+    for cuts in range(3):
         before = len(asked.out)
-        wait_until(lambda before=before: len(asked.out) > before + 20, "tokens come")  # type: ignore[misc]
+        wait_until(lambda before=before: plugins.proxy.streams and len(asked.out) > before + 20, "tokens come")  # type: ignore[misc]
         plugins.proxy.cut_streams()
+        wait_until(lambda cuts=cuts: asked.err.count("connecting again") > cuts, "the cut is noticed")  # type: ignore[misc]
     status, out, err = asked.done()
     assert status == 0, err
     assert err.count("connecting again") >= 3
@@ -106,7 +114,7 @@ def test_a_proxy_that_is_killed_is_started_again(cluster: Cluster, kubelet: Kube
     cluster.operate()
     cluster.apply(options=SLOW)
     cluster.wait_ready()
-    asked = plugins.run("ask", "sim", "Hello?", "--max-tokens", "100")
+    asked = plugins.run("ask", "sim", "Hello?", "--max-tokens", "400")
     wait_until(lambda: asked.out, "tokens come")
     os.kill(asked.kubectl_proxy(), signal.SIGKILL)
     status, _, err = asked.done()

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from support.kubelet import Kubelet
-from support.operators import Cluster
+from support.operators import PATIENCE_S, Cluster
 from support.plugins import Plugin, Plugins
 from support.processes import wait_until
 from support.roles import grant
@@ -46,15 +46,19 @@ def test_one_worker_is_heard_with_its_pods_conditions_and_events(
     for words in ("· Ready is False, ", "· Importing Simulator\n", "· Loading: loading weights, ", "· Ready after "):
         assert words in said
     assert "sim-0: Importing" not in said, "one pod needs no prefix"
+    pull = kubelet.image_pull_takes("sim-1", "worker")
     cluster.kubectl("scale", "iw/sim", "--replicas=2")
+    wait_until(lambda: ("GET", "sim-1") in plugins.proxy.forwarded, "the new pod is listened to", PATIENCE_S)
+    pull.release()
     watch.says("sim-1: Ready after ")
     watch.says("Event Pull")
+    watch.says("Ready is True, AllReplicasReady: 2 of 2 pods serving")
     cluster.kubectl("scale", "iw/sim", "--replicas=1")
     watch.says("· sim-1 is gone\n")
     said = end(watch)
     assert said.count("Ready is True, AllReplicasReady: 2 of 2 pods serving") == 1
     assert "Event AllReplicasReady" not in said, "a condition is told once"
-    assert watch.leaves_nothing()
+    wait_until(watch.leaves_nothing, "nothing is left")
 
 
 def test_a_watch_goes_on_when_a_pod_is_replaced_and_when_everything_is_cut(
@@ -69,7 +73,7 @@ def test_a_watch_goes_on_when_a_pod_is_replaced_and_when_everything_is_cut(
     plugins.proxy.cut_streams()
     watch.says("connecting again")
     cluster.delete_pod("sim-0")
-    wait_until(lambda: watch.out.count("Ready after ") >= 2, "the new pod is heard", 60)
+    wait_until(lambda: watch.out.count("Ready after ") >= 2, "the new pod is heard", PATIENCE_S)
     cluster.delete()
     status, _, err = watch.done()
     assert (status, err) == (1, "kubectl rhapsode: sim was deleted\n")
@@ -122,7 +126,7 @@ def test_all_workers_are_a_line_per_change(cluster: Cluster, kubelet: Kubelet, p
     assert lines[0].split() == ["NAME", "READY", "PHASE", "LOAD", "VRAM", "NARRATION"]
     shown = [line for line in lines if line.startswith(("a ", "b "))]
     assert all(one != other for one, other in pairwise(shown)), "a line is a change"
-    everywhere.says("Suspended")
+    everywhere.says(f"\n{cluster.namespace:<16}  b ")
     assert f"\n{cluster.namespace:<16}  b " in end(everywhere)
 
 

@@ -13,10 +13,10 @@ import psutil
 
 from support.api_server import ApiServer
 from support.operators import Cluster
-from support.processes import wait_until
+from support.processes import DEADLINE_S, wait_until
 from support.service_proxy import ServiceProxy
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 class Plugin:
@@ -59,7 +59,7 @@ class Plugin:
         """Return status, standard output and standard error."""
         status = self.process.wait(seconds)
         for reader in self._readers:
-            reader.join(5)
+            reader.join(DEADLINE_S)
         return status, self.out, self.err
 
     def proxies(self) -> list[int]:

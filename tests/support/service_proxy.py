@@ -18,6 +18,7 @@ from aiohttp import web
 
 from support.api_faults import ApiFaults
 from support.api_server import ApiServer
+from support.processes import DEADLINE_S
 
 JSON = dict[str, Any]
 _PROXY = re.compile(r"/api/v1/namespaces/([^/]+)/(services|pods)/([^/:]+):([^/]+)/proxy(/.*)")
@@ -55,9 +56,18 @@ class ServiceProxy(ApiFaults):
         path.write_text(json.dumps(config))
         return path
 
+    @property
+    def streams(self) -> int:
+        """How many connections to pods are read, and were not cut."""
+        return len(self._streams)
+
     def cut_streams(self) -> None:
         """Cut every connection to a pod that a client reads."""
-        self._loop.call_soon_threadsafe(lambda: [each.abort() for each in list(self._streams)])
+        self._loop.call_soon_threadsafe(self._abort_streams)
+
+    def _abort_streams(self) -> None:
+        while self._streams:
+            self._streams.pop().abort()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         found = _PROXY.fullmatch(request.path)
@@ -114,7 +124,11 @@ class ServiceProxy(ApiFaults):
         body = await request.read() or None
         try:
             async with self._session.request(
-                request.method, asked, data=body, headers=headers, timeout=aiohttp.ClientTimeout(None, sock_connect=5)
+                request.method,
+                asked,
+                data=body,
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(None, sock_connect=DEADLINE_S),
             ) as answer:
                 self.forwarded.append((request.method, pod))
                 return await self._pass_on(request, answer)
