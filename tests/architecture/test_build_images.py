@@ -37,7 +37,7 @@ def _build(docker: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     given = {"PATH": f"{docker}:{os.environ['PATH']}", "LOG": str(docker / "log"), "BUILT": str(BUILT)}
     return subprocess.run(
         ["sh", str(ROOT / "scripts/build-images"), "mine"],
-        env=os.environ | given | environ, capture_output=True, text=True, timeout=60, check=False,
+        env=os.environ | given | environ, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from support.api_server import ApiServer, find_tools
 from support.documents import ROOT
 from support.kube import connected
 from support.processes import wait_until
+from support.releases import SERVED
 from support.roles import grant
 from support.tiny_operator import TinyOperator
 
@@ -46,7 +47,7 @@ def install(bare: ApiServer, tmp_path: Path) -> Iterator[Callable[[Callable[[Any
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/inferenceworkers.rhapsode.dev"
     bare.delete(path)
     bare.admin.wait_gone(path)
-    wait_until(lambda: not bare.admin.answers("/apis/rhapsode.dev/v1alpha1"), "the group is gone")
+    wait_until(lambda: not any(map(bare.admin.answers, SERVED)), "the group is gone")
 
 
 def settings_of(namespace: str) -> OperatorSettings:

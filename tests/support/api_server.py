@@ -197,12 +197,15 @@ class ApiServer:
         for crd in yaml.safe_load_all(path.read_text()):
             where = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
             self.admin.apply(where, crd)
-            self._wait_served(where, crd)
+            self.wait_served(crd)
 
-    def _wait_served(self, where: str, crd: JSON) -> None:
+    def wait_served(self, crd: JSON) -> None:
         """Established comes a moment before the paths answer, and the API server describes them last."""
+        where = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
         wait_until(lambda: _is_established(self.get(where)), f"{where} is established")
         wait_until(lambda: all(map(self.admin.answers, _paths(crd))), f"{where} is served")
+        group = crd["spec"]["group"]  # which kopf looks for once
+        wait_until(lambda: group in [one["name"] for one in self.get("/apis")["groups"]], f"{group} is listed")
 
     # Its programs
 
@@ -291,4 +294,8 @@ def _paths(crd: JSON) -> list[str]:
     spec = crd["spec"]
     served = [version["name"] for version in spec["versions"] if version["served"]]
     paths = [f"/apis/{spec['group']}/{version}" for version in served]
-    return [*(f"{path}/{spec['names']['plural']}" for path in paths), *(f"/openapi/v3{path}" for path in paths)]
+    return [
+        *paths,
+        *(f"{path}/{spec['names']['plural']}" for path in paths),
+        *(f"/openapi/v3{path}" for path in paths),
+    ]

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from rhapsode_operator.permissions import LEAD, WORK
 from support.api_server import ApiServer
 from support.charts import CHART, cluster_pairs, find, run_helm
 from support.operators import Operator
@@ -13,6 +14,8 @@ from support.processes import wait_until
 JSON = dict[str, Any]
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/inferenceworkers.rhapsode.dev"
 WORKERS = "/apis/rhapsode.dev/v1alpha1/inferenceworkers"
+SERVED = (WORKERS, "/apis/rhapsode.dev/v1alpha1", "/openapi/v3/apis/rhapsode.dev/v1alpha1")
+"""Where the API server shows it, for a moment longer than it is there."""
 FOREIGN_KINDS = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
 
 
@@ -48,7 +51,8 @@ class Release:
         return self.server.get(path)
 
     def wait_crd(self) -> None:
-        wait_until(lambda: self.server.admin.answers(WORKERS), "the CRD is served")
+        """Wait until the CRD that Helm installed is served, and found by who looks which kinds there are."""
+        self.server.wait_served(self.server.get(CRD))
 
     def operate(self) -> Operator:
         """Start an operator as the Deployment's pods are: its account, its environment."""
@@ -57,9 +61,27 @@ class Release:
         given = {one["name"]: one["value"] for one in pod["containers"][0]["env"] if "value" in one}
         ours = {"RHAPSODE_HOST", "RHAPSODE_PORT", "HOME"}  # a pod's, not this machine's
         environ = {name: value for name, value in given.items() if name not in ours}
+        account = f"system:serviceaccount:{self.namespace}:{pod['serviceAccountName']}"
+        served = environ.get("RHAPSODE_WATCH_NAMESPACES", "").split(",")
+        wait_until(lambda: self._may_work(account, served), f"the API server knows the rights of {account}")
         operator = Operator(self.server.kubeconfig(token), self.namespace, **environ)
         self._operators.append(operator)
         return operator
+
+    def _may_work(self, account: str, served: list[str]) -> bool:
+        """Return whether the roles are known: the API server learns of one a moment after it was made."""
+        wanted = [
+            (rule, where)
+            for rules, places in ((WORK, served), (LEAD, [self.namespace]))
+            for rule in rules
+            for where in places
+        ]
+        asked = [
+            (rule.verbs[-1], f"{rule.group}/{rule.resource}", where)
+            for rule, where in wanted
+            if "/" not in rule.resource
+        ]
+        return all(self.may(account, *one) for one in asked)
 
     def may(self, who: str, verb: str, resource: str, namespace: str) -> bool:
         """Return whether somebody may do something."""
@@ -80,7 +102,8 @@ class Release:
         run_helm("uninstall", "rhapsode", "--namespace", self.namespace, kubeconfig=self._kubeconfig)
         if self.server.admin.find(CRD):
             self.server.delete(CRD)
-            wait_until(lambda: self.server.admin.find(CRD) is None, "the CRD is gone")
+        wait_until(lambda: self.server.admin.find(CRD) is None, "the CRD is gone")
+        wait_until(lambda: not any(map(self.server.admin.answers, SERVED)), "it is served no more")
 
 
 def foreign_crd(kind: str) -> str:
