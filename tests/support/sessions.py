@@ -14,7 +14,7 @@ import httpx
 from support.documents import ROOT, Block
 from support.processes import free_port, wait_until
 
-WATCH_S = 120
+WATCH_S = 300
 """How long a command that never ends may run; one that tells of readiness ends then."""
 _SHAPES = [
     (re.compile(r"(?<![A-Za-z0-9])(?!req\b)[a-z]+-[0-9a-z]{16}\b"), "JOB"),
@@ -87,7 +87,7 @@ class Session:
             return ""
         done = subprocess.run(
             ["bash", "-ec", command], cwd=ROOT, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=180, check=False,
+            text=True, timeout=WATCH_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (command, done.stdout)
         return done.stdout
@@ -122,7 +122,7 @@ class Session:
             subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=ROOT, env=self.environ, stdout=subprocess.DEVNULL)
         )
         page = f"{self.journal_port}/healthz" if " -m journal" in command else f"{self.admin_port}/readyz"
-        wait_until(lambda: _answers(f"http://127.0.0.1:{page}"), f"{command} is ready", 120)
+        wait_until(lambda: _answers(f"http://127.0.0.1:{page}"), f"{command} is ready", WATCH_S)
 
     def close(self) -> None:
         for process in self.background:
