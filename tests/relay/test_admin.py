@@ -9,11 +9,12 @@ import httpx
 import pytest
 
 from rhapsode_contract import frames
+from rhapsode_relay.admin import HOOK_S
 from rhapsode_relay.worker_state import GONE_GRACE_S, WorkerState
 from support.conversations import conversing
 from support.fake_worker import FakeWorker
 from support.narrations import narrations, said
-from support.processes import Relay, running_relay, wait_until
+from support.processes import DEADLINE_S, Relay, running_relay, wait_until
 from support.requests import assert_error, post
 from support.streams import Stream, ask, names_of, text_of
 
@@ -92,7 +93,7 @@ def test_what_is_no_narration_is_refused_with_what_is_wrong(shared: Relay, body:
 def test_a_narration_is_bounded_and_so_is_their_number(relay: Relay) -> None:
     assert_error(narrate(relay, {"human": "x" * 65_536}), 413, "body_too_large")
     with httpx.Client(base_url=relay.admin_url) as client:
-        for _ in range(200):
+        for _ in range(1000):  # far more than come in, in a second
             if (answer := client.post("/v1/narration", json={"human": "spam"})).status_code != 204:
                 break
     assert_error(answer, 429, "too_many_narrations", retryable=True)
@@ -202,13 +203,13 @@ def test_the_hook_is_answered_when_nothing_runs_any_more(relay: Relay, worker: F
     with ask(relay.port) as stream, ThreadPoolExecutor(1) as pool:
         job = worker.begin()
         stream.next("started")
-        hook = pool.submit(httpx.get, f"{relay.admin_url}/prestop", timeout=30)
+        hook = pool.submit(httpx.get, f"{relay.admin_url}/prestop")
         worker.receive(frames.Drain)
         assert not hook.done(), "a request still runs"
         worker.speak(job, "a")
         worker.finish(job, 1)
         assert names_of(stream.rest())[-2:] == ["end", "done"]
-        body = hook.result(20).json()
+        body = hook.result(DEADLINE_S).json()
     assert (body["draining"], body["running"], body["queued"]) == (True, 0, 0)
 
 
@@ -216,7 +217,7 @@ def test_the_hook_waits_no_longer_than_a_drain_may_take() -> None:
     with conversing(drainSeconds=1) as (relay, worker, stream):
         worker.begin()
         stream.next("started")
-        body = httpx.get(f"{relay.admin_url}/prestop", timeout=20).json()
+        body = httpx.get(f"{relay.admin_url}/prestop", timeout=HOOK_S - 10).json()  # less than a drain without limit
         assert (body["running"], body["draining"]) == (1, True)
 
 

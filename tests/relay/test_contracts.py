@@ -14,6 +14,7 @@ from rhapsode_contract.outcomes import Outcome
 from rhapsode_relay.turns.contracts import check_contracts, compile_contracts
 from rhapsode_relay.turns.schemas import at_place
 from support.contracts import CONTRACT, contract, serving
+from support.processes import DEADLINE_S
 
 DEEP: Any = {"type": "object"}
 for _ in range(80):
@@ -132,7 +133,7 @@ def test_a_relay_whose_contract_is_wrong_ends_with_one_line_and_status_78(tmp_pa
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(serving(contract("sinks.0.part", "/intents/quest"))))
     done = subprocess.run(
-        [sys.executable, "-m", "rhapsode_relay"], capture_output=True, text=True, timeout=30, check=False,
+        [sys.executable, "-m", "rhapsode_relay"], capture_output=True, text=True, timeout=DEADLINE_S, check=False,
         env={"RHAPSODE_MANIFEST": str(path), "RHAPSODE_SOCKET": str(tmp_path / "s"), **_python()},
     )  # fmt: skip
     assert done.returncode == names.EXIT_CANNOT_WORK

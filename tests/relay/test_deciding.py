@@ -1,7 +1,7 @@
 """What the relay decides without sockets: who runs, who is kept, what a job says and how it ends."""
 
 import hashlib
-import time
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -98,7 +98,8 @@ def test_a_finished_job_is_forgotten_when_its_time_is_over_and_a_running_one_nev
     registry.add(over)
     registry.add(running)
     over.fail("cancelled", "enough")
-    now = time.monotonic()
+    now = over.ended_at
+    assert now is not None
     assert list(registry.visit(now, 1)) == [over, running]
     assert list(registry.visit(now + 11, 1)) == [running]
     assert registry.get("w-1") is None
@@ -238,7 +239,10 @@ def test_a_reader_chooses_style_level_and_rate_of_narration() -> None:
     assert b"story" not in written
 
 
-def test_narration_that_comes_too_fast_is_dropped_and_counted_but_warnings_are_not() -> None:
+def test_narration_that_comes_too_fast_is_dropped_and_counted_but_warnings_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rhapsode_relay.jobs.time", SimpleNamespace(monotonic=lambda: 100.0))
     job = started(max_rate=2.0)
     told = [job.tell(narrate("tokens", {"tokens": at})) for at in range(10)]
     assert told == [True, True] + [False] * 8

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,8 +15,17 @@ import pytest
 from rhapsode_contract import frames, names
 from support.conversations import conversing
 from support.fake_worker import FakeWorker
+from support.patience import patient
 from support.processes import Relay, Running, free_port, manifest, running_relay, wait_until
 from support.streams import Stream, ask, resume, text_of
+
+
+@pytest.fixture
+def unhurried() -> Iterator[tuple[Relay, FakeWorker]]:
+    """A relay and its worker: whoever waits for a drain or for a frozen reader to be cut off waits for minutes."""
+    settings = patient(stall_s=600.0)
+    with running_relay(manifest(drainSeconds=600), settings) as relay, FakeWorker(relay.socket) as worker:
+        yield relay, worker
 
 
 def test_sigterm_lets_who_runs_finish_and_sends_who_waits_away() -> None:
@@ -44,8 +54,9 @@ def test_at_the_deadline_there_is_one_retryable_goodbye() -> None:
     with conversing(drainSeconds=1) as (relay, worker, stream):
         job = worker.begin()
         worker.speak(job, "a")
-        relay.send(signal.SIGTERM)
+        stream.next("token")
         began = time.monotonic()
+        relay.send(signal.SIGTERM)
         events = stream.rest()
         error = events[-2].data
         assert (error["error"]["code"], error["error"]["partial"], error["retryable"]) == (
@@ -56,7 +67,7 @@ def test_at_the_deadline_there_is_one_retryable_goodbye() -> None:
         assert events[-1].name == "done"
         assert stream.ended
         assert relay.wait() == 0
-        assert 0.9 < time.monotonic() - began < 5
+        assert time.monotonic() - began >= 1, "not before the deadline"
 
 
 @pytest.mark.parametrize("sent", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM)])
@@ -64,14 +75,16 @@ def test_who_is_in_a_hurry_does_not_wait_for_the_drain(sent: tuple[signal.Signal
     with conversing(drainSeconds=600) as (relay, worker, stream):
         worker.begin()
         stream.next("started")
-        for one in sent:
+        for count, one in enumerate(sent):
+            if count:
+                relay.wait_record("relay_drain")  # the kernel makes one of two signals that nobody took
             relay.send(one)
-            time.sleep(0.1)
         assert stream.rest()[-2].data["error"]["code"] == "server_shutdown"
-        assert relay.wait(5) == 0
+        assert relay.wait() == 0
 
 
-def test_idle_and_frozen_readers_never_delay_the_exit(relay: Relay, worker: FakeWorker) -> None:
+def test_idle_and_frozen_readers_never_delay_the_exit(unhurried: tuple[Relay, FakeWorker]) -> None:
+    relay, worker = unhurried
     lifecycle = Stream(relay.port, "/v1/worker/stream")
     screen = Stream(relay.port, "/v1/correlations/c/stream")
     idle = socket.create_connection(("127.0.0.1", relay.port))
@@ -82,9 +95,7 @@ def test_idle_and_frozen_readers_never_delay_the_exit(relay: Relay, worker: Fake
     worker.finish(job, 60_000)
     wait_until(lambda: relay.get(f"/v1/inference/{job.job_id}").json()["status"] == "completed", "the job is over")
     relay.send(signal.SIGTERM)
-    began = time.monotonic()
     assert relay.wait() == 0
-    assert time.monotonic() - began < 4
     for stream in (lifecycle, screen):
         stream.rest()
         assert stream.ended
@@ -112,9 +123,7 @@ def test_a_frozen_reader_takes_no_memory_and_stalls_nobody_and_can_come_back() -
             worker.finish(job, total)
             assert reader.rest()[-2].name == "end"
         assert memory[-1] - memory[2] < 16 * 2**20, "beside the text itself"
-        wait_until(
-            lambda: relay.metric("rhapsode_relay_readers_stalled_total") == 1, "the frozen reader is cut off", 30
-        )
+        wait_until(lambda: relay.metric("rhapsode_relay_readers_stalled_total") == 1, "the frozen reader is cut off")
         frozen.close()
         with resume(relay.port, job.job_id, f"{job.job_id}-oldepoch-1") as again:
             events = again.rest()

@@ -121,7 +121,6 @@ def test_a_frozen_reader_is_sent_away_and_may_come_back_anywhere(pair: list[Repl
         wait_until(
             lambda: forwarded(pair[1], "stream", "stalled") + forwarded(pair[1], "stream", "broken") == 1,
             "it is sent away, by the one or the other",
-            40,
         )
         seen = frozen.rest()
     assert not is_over(frozen)

@@ -1,5 +1,6 @@
 """What a forwarded stream does when its owner dies, hangs or talks nonsense, and when its reader leaves or freezes."""
 
+import contextlib
 import hashlib
 import signal
 import socket
@@ -55,7 +56,7 @@ def test_an_owner_that_hangs_is_given_up() -> None:
         port = silent.getsockname()[1]
         peers = {names.ENV_PEERS: f"sim-7=127.0.0.1:{port}"}
         with running_relay(environ=peers) as relay:
-            answer = httpx.get(f"{relay.url}/v1/inference/sim-7-0123456789abcdef", timeout=30)
+            answer = httpx.get(f"{relay.url}/v1/inference/sim-7-0123456789abcdef")
             assert_error(answer, 503, "owner_unreachable", retryable=True)
 
 
@@ -65,7 +66,7 @@ def test_an_owner_that_talks_nonsense_is_as_good_as_none(answer: bytes) -> None:
 
         def talk() -> None:
             for _ in range(2 if not answer else 1):  # a question is asked again when nothing at all came
-                with odd.accept()[0] as connection:
+                with odd.accept()[0] as connection, contextlib.suppress(OSError):  # who asked may have had enough
                     connection.recv(65536)
                     connection.sendall(answer)
 
@@ -108,11 +109,11 @@ def test_a_frozen_reader_behind_a_forwarder_costs_no_memory_and_is_cut_off_by_so
             worker_of(owner).finish(job, total)
             assert stream.rest()[-2].name == "end"
         assert psutil.Process(other.relay.pid).memory_info().rss - before < 16 * 2**20
-        wait_until(lambda: other.relay.metric("rhapsode_relay_readers") == 0, "nobody reads", 5)
+        wait_until(lambda: other.relay.metric("rhapsode_relay_readers") == 0, "nobody reads")
         wait_until(
             lambda: forwarded(other, "stream", "stalled") + forwarded(other, "stream", "broken") == 1,
-            "the frozen reader is cut off", 40,
-        )  # fmt: skip
+            "the frozen reader is cut off",
+        )
         frozen.close()
 
 

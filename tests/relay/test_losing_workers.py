@@ -8,6 +8,7 @@ from pathlib import Path
 from rhapsode_contract import frames
 from support.fake_worker import FakeWorker
 from support.narrations import said
+from support.patience import patient
 from support.processes import Relay, free_port, manifest, running_relay, wait_until
 from support.streams import ask, resume, text_of
 
@@ -50,7 +51,7 @@ def test_a_relay_that_was_killed_learns_its_jobs_from_the_worker(tmp_path: Path)
     worker.close()
     stream.close()
     first.close()
-    second = Relay(manifest(), tmp_path, *ports)
+    second = Relay(manifest(), tmp_path, *ports, patient(reunion_s=600.0))
     try:
         held = [frames.JobState(job_id=job.job_id, text="abc", tokens=3, meta=dict(job.meta))]
         with ThreadPoolExecutor() as pool:
