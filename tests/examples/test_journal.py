@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from support.journals import Journal, between, exits, running_journal
+from support.processes import DEADLINE_S, wait_until
 
 ENTRIES: dict[str, dict[str, Any]] = {
     "quests": {"session": "s", "title": "Find the bell", "description": "It rang."},
@@ -221,13 +222,14 @@ def test_it_ends_when_it_is_told_to(empty: Journal) -> None:
 
 
 def test_the_proxy_passes_on_answers_itself_holds_back_and_goes_away(empty: Journal) -> None:
-    with between(empty.url) as proxy, httpx.Client(base_url=proxy.url, timeout=20) as client:
+    with between(empty.url) as proxy, httpx.Client(base_url=proxy.url, timeout=DEADLINE_S) as client:
         assert client.post("/quests", json=ENTRIES["quests"], headers={"Idempotency-Key": "k"}).status_code == 201
         proxy.answers["/quests"] = (500, b"oh")
         assert client.post("/quests", json=ENTRIES["quests"]).status_code == 500
         held = proxy.hold("/pois")
         with pytest.raises(httpx.ReadTimeout):
-            client.get("/pois", timeout=0.2)
+            client.get("/pois", timeout=httpx.Timeout(DEADLINE_S, read=0.2))
+        wait_until(lambda: "/pois" in proxy.paths(), "the call that is held came")
         held.set()
         proxy.go_away()
         with pytest.raises(httpx.ConnectError):

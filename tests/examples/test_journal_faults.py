@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from support.journals import Journal, running_journal
-from support.processes import wait_until
+from support.processes import DEADLINE_S, wait_until
 
 QUEST = {"session": "s", "title": "Find the bell"}
 
@@ -24,7 +24,7 @@ def journal() -> Iterator[Journal]:
 
 
 def post(url: str, kind: str, entry: dict[str, Any], key: str) -> httpx.Response:
-    return httpx.post(f"{url}/{kind}", json=entry, headers={"Idempotency-Key": key}, timeout=30)
+    return httpx.post(f"{url}/{kind}", json=entry, headers={"Idempotency-Key": key}, timeout=DEADLINE_S)
 
 
 def test_fifty_posts_at_once_with_one_key_are_one_entry(journal: Journal) -> None:
@@ -74,7 +74,7 @@ def test_a_kill_loses_nothing_that_was_answered_and_a_retry_finds_it(journal: Jo
     wait_until(lambda: len(answered) >= 30, "thirty quests are kept")
     journal.end(signal.SIGKILL)
     stop.set()
-    writing.join(30)
+    writing.join(2 * DEADLINE_S)
     journal.start()
     for key, entry in answered.items():
         again = journal.post("quests", QUEST | {"title": key}, key)

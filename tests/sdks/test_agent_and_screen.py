@@ -17,7 +17,7 @@ from support.sdks import QUIET, SDKS, need_sdks, python_of
 
 EXAMPLE = ROOT / "examples/agent-and-screen"
 KEY = {"LITELLM_MASTER_KEY": "sk-only-for-this-test-4711"}
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,12 @@ def gateway(worker: Play, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=20).status_code == 200
+        return httpx.get(url, timeout=60).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -77,7 +77,7 @@ class Screen:
     def end(self) -> list[str]:
         """Return what was shown, once it has ended by itself."""
         self.process.wait(PATIENCE_S)
-        self._reader.join(10)
+        self._reader.join(60)
         return self.lines
 
     def close(self) -> None:
@@ -131,5 +131,5 @@ def test_a_model_without_the_setting_is_not_told_the_id(worker: Play, gateway: s
     body = {"model": "quiet", "messages": [{"role": "user", "content": "Sing"}], "max_tokens": 3}
     answer = httpx.post(f"{gateway}/v1/chat/completions", headers=headers, json=body, timeout=60)
     assert answer.status_code == 200
-    with httpx.stream("GET", f"{worker.url}/v1/correlations/visit-43/stream", timeout=20) as stream:
+    with httpx.stream("GET", f"{worker.url}/v1/correlations/visit-43/stream", timeout=60) as stream:
         assert not next(stream.iter_lines()).startswith(("id", "event"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.browsers import browsing
+from support.browsers import PATIENCE_MS, browsing
 from support.documents import Block, blocks
 from support.processes import Play, manifest, playing, wait_until
 from support.sdks import NODE, PATIENCE_S, QUIET, SDKS, need_sdks, python_of
@@ -70,7 +70,9 @@ def test_a_page_shows_narration_and_answer(block: Block, worker: Play) -> None:
         page = browser.new_page()
         page.route("**/mine.html", lambda route: route.fulfill(body=text, content_type="text/html"))
         page.goto(f"{worker.url}/mine.html")
-        page.wait_for_function("answer => document.getElementById('text').textContent === answer", arg=answer)
+        page.wait_for_function(
+            "answer => document.getElementById('text').textContent === answer", arg=answer, timeout=PATIENCE_MS
+        )
         assert "Accepted: 4 characters, up to 24 tokens" in (page.text_content("#narration") or "")
 
 

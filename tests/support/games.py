@@ -26,10 +26,14 @@ INPUTS = {"session": "s", "hero": "Mira", "place": "the mill", "event": "wolves 
 
 
 def resource(journal: str) -> dict[str, Any]:
-    """Return the example's manifest with its sinks at a journal."""
+    """Return the example's manifest with its sinks at a journal, which may take longer than a machine stalls."""
     made: dict[str, Any] = yaml.safe_load(
         (FOLDER / "worker.yaml").read_text().replace("http://journal/", f"{journal}/")
     )
+    for outcome in made["spec"]["outcomes"]:
+        for called in (*outcome["context"], *outcome["sinks"]):
+            called["timeoutSeconds"] = 60
+        outcome["limits"] |= {"contextSeconds": 60, "writeSeconds": 240}
     return made
 
 
@@ -67,6 +71,7 @@ def playing_game() -> Iterator[Game]:
         between(journal.url) as proxy,
         running_relay(resource(proxy.url)) as relay,
         FakeWorker(relay.socket, json_schema=True, model="smollm2") as worker,
+        worker.breathing(),
     ):
         yield Game(relay, worker, journal, proxy)
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from support.documents import ROOT
+from support.processes import DEADLINE_S
 
 FOLDER = ROOT / "examples/dungeon-master"
 
@@ -32,7 +34,7 @@ class Journal:
         assert self.process.stdout is not None
         self.said = self.process.stdout.readline()
         self.url = self.said.split()[-1]
-        self.client = httpx.Client(base_url=self.url, timeout=20)
+        self.client = httpx.Client(base_url=self.url, timeout=DEADLINE_S)
 
     def post(self, kind: str, entry: Any, key: str | None = None) -> httpx.Response:
         headers = {} if key is None else {"Idempotency-Key": key}
@@ -47,7 +49,7 @@ class Journal:
         self.process.send_signal(sent)
         assert self.process.stdout is not None
         self.process.stdout.close()
-        return self.process.wait(20)
+        return self.process.wait(DEADLINE_S)
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -74,6 +76,21 @@ class Call(NamedTuple):
     body: bytes
 
 
+def _bound(port: int) -> socket.socket:
+    """Return a socket that has a port and does not listen."""
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    place.bind(("127.0.0.1", port))
+    return place
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[str]:
+    """Yield an address where whoever connects is refused, and nobody begins to listen."""
+    with _bound(0) as place:
+        yield f"http://127.0.0.1:{place.getsockname()[1]}"
+
+
 class Between:
     """A proxy before a journal. `calls` holds what came; paths can be made to answer something else, or never."""
 
@@ -95,15 +112,21 @@ class Between:
         return self.held.setdefault(path, threading.Event())
 
     def go_away(self) -> None:
-        """Listen no more: who connects is refused."""
+        """Listen no more: who connects is refused, and nobody else gets the port."""
         for event in self.held.values():
             event.set()
         self._server.shutdown()
         self._server.server_close()
+        self._place = _bound(self._port)
 
     def come_back(self) -> None:
         """Listen again, at the same address."""
         self._listen(self._port)
+        self._place.close()
+
+    def close(self) -> None:
+        self.go_away()
+        self._place.close()
 
     def paths(self) -> list[str]:
         return [call.path for call in self.calls]
@@ -113,11 +136,13 @@ class Between:
         self.calls.append(call)
         path = call.path.partition("?")[0]
         if path in self.held:
-            self.held[path].wait(60)
+            self.held[path].wait(DEADLINE_S)
         if path in self.answers:
             return self.answers[path]
         passed = {name: value for name, value in call.headers.items() if name.lower() not in ("host", "connection")}
-        done = httpx.request(call.method, self._target + call.path, headers=passed, content=call.body, timeout=20)
+        done = httpx.request(
+            call.method, self._target + call.path, headers=passed, content=call.body, timeout=DEADLINE_S
+        )
         return done.status_code, done.content
 
     def _listen(self, port: int) -> None:
@@ -153,12 +178,12 @@ def between(target: str) -> Iterator[Between]:
     try:
         yield proxy
     finally:
-        proxy.go_away()
+        proxy.close()
 
 
 def exits(*args: str) -> subprocess.CompletedProcess[str]:
     """Run a journal that ends by itself."""
     return subprocess.run(
         [sys.executable, "-m", "journal", *args],
-        cwd=FOLDER, env=os.environ, capture_output=True, text=True, timeout=30, check=False,
+        cwd=FOLDER, env=os.environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
     )  # fmt: skip

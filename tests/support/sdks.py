@@ -15,7 +15,7 @@ from support.processes import wait_until
 SDKS = ROOT / ".sdks"
 CLIENTS = ROOT / "tests/sdks/clients"
 NODE = SDKS / "node/bin/node"
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 QUIET = {"HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LANGSMITH_TRACING": "false"}
 """Whom LiteLLM would call beside the worker: a hub for a tokenizer of the model, and a page of prices."""
 Told = dict[str, Any]
@@ -93,7 +93,7 @@ class Run:
         """Return all that was told. A driver that breaks off says so itself."""
         status = self.process.wait(PATIENCE_S)
         for reader in self._readers:
-            reader.join(10)
+            reader.join(60)
         assert status == 0, f"{self.driver} ended with {status}: {''.join(self._errors)[-2000:]}"
         return self.told
 
@@ -102,7 +102,7 @@ class Run:
             self.process.kill()
         self.process.wait()
         for reader in self._readers:
-            reader.join(10)
+            reader.join(60)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()

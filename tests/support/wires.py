@@ -44,7 +44,7 @@ class Wire:
         self.cut()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._listening.join(10)
+        self._listening.join(60)
         self._listener.close()
 
     def _listen(self) -> None:

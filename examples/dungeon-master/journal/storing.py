@@ -103,7 +103,7 @@ class Store:
     # In the thread
 
     def _open(self) -> None:
-        database = self._database = sqlite3.connect(self._path, isolation_level=None, timeout=5)
+        database = self._database = sqlite3.connect(self._path, isolation_level=None, timeout=30)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         version = database.execute("PRAGMA user_version").fetchone()[0]
