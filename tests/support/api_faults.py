@@ -111,6 +111,7 @@ class ApiFaults:
             await self._closing.wait()
             self._abort_watches()
             await runner.cleanup()
+            await connector.close(abort_ssl=True)  # a farewell would wait for the server's
         await asyncio.sleep(0.05)  # transports are freed in turns of the loop that come after their close
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

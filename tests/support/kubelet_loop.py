@@ -13,7 +13,7 @@ import aiohttp
 
 from support.api_client import ApiError
 from support.api_server import ApiServer
-from support.api_stream import ApiStream
+from support.api_stream import ApiStream, settle
 from support.hollow_lives import HollowLife
 from support.kubelet_faults import Faults
 from support.node_books import NodeBook
@@ -80,7 +80,7 @@ class KubeletLoop:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._api.close()
-        await asyncio.sleep(0.05)  # transports are freed in turns of the loop that come after their close
+        await settle()
 
     # What the other thread asks
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from support.api_server import ApiServer
-from support.api_stream import ApiStream
+from support.api_stream import ApiStream, settle
 from support.operators import PATIENCE_S
 from support.processes import DEADLINE_S, wait_until
 
@@ -71,7 +71,7 @@ class PodAudit:
         self._task = self._loop.create_task(self._follow())
         try:
             self._loop.run_until_complete(asyncio.gather(self._task, return_exceptions=True))
-            self._loop.run_until_complete(asyncio.sleep(0.05))
+            self._loop.run_until_complete(settle())
         finally:
             self._loop.close()
 
