@@ -20,12 +20,12 @@ def worker(**status: Any) -> JSON:
     [
         (SAID, ["Ready after 10.1 s"]),
         (LOADED, ["loaded"]),
-        (SAID | LOADED, ["Ready after 10.1 s"]),
+        (SAID | LOADED, ["loaded", "Ready after 10.1 s"]),
         ({}, []),
     ],
     ids=["sentence", "figure", "both", "neither"],
 )
-def test_of_a_sentence_and_a_figure_at_once_the_sentence_is_told(now: JSON, told: list[str]) -> None:
+def test_a_sentence_and_a_figure_are_both_told_also_when_they_come_at_once(now: JSON, told: list[str]) -> None:
     before = worker(load={"summary": "loading weights 43%"}, narration={"text": "Loading weights"})
     after = worker(**(before["status"] | now))
     assert [line.text for line in transitions(before, after, deaf=True)] == told

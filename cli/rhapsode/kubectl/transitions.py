@@ -56,7 +56,7 @@ def _level(one: JSON) -> str:
 
 
 def _told(was: JSON, status: JSON) -> Iterator[Line]:
-    for part, key in (("narration", "text"), ("load", "summary")):  # of both at once the sentence says more
+    for part, key in (("load", "summary"), ("narration", "text")):
         said = (status.get(part) or {}).get(key)
         if said and said != (was.get(part) or {}).get(key):
             yield Line("info", clean(str(said)))
