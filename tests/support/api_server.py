@@ -294,8 +294,5 @@ def _paths(crd: JSON) -> list[str]:
     spec = crd["spec"]
     served = [version["name"] for version in spec["versions"] if version["served"]]
     paths = [f"/apis/{spec['group']}/{version}" for version in served]
-    return [
-        *paths,
-        *(f"{path}/{spec['names']['plural']}" for path in paths),
-        *(f"/openapi/v3{path}" for path in paths),
-    ]
+    plural = spec["names"]["plural"]
+    return [*paths, *(f"{path}/{plural}" for path in paths), *(f"/openapi/v3{path}" for path in paths)]
