@@ -60,12 +60,14 @@ class Room:
     def take_pulse(self, now: float) -> None:
         """Ask a worker that has been silent for a sign of life; let go of one that gives none.
 
-        A frozen supervisor keeps its connection open, and every reader would wait for ever.
+        A frozen supervisor keeps its connection open, and every reader would wait for ever. Where we stood still
+        ourselves, what was sent meanwhile is yet to be read: that silence is not the worker's.
         """
+        stood_still = now - self.now > PING_EVERY_S
         self.now = now
         for connection in list(self.connections):
             if connection.is_worker:
-                connection.take_pulse(now)
+                connection.take_pulse(now, anew=stood_still)
 
     def may_complain(self) -> bool:
         """Return whether another bad line may be narrated: one a second, whoever sends them."""
@@ -107,8 +109,10 @@ class Connection(asyncio.Protocol):
             self.is_worker = False
             self._room.hearing.lose()
 
-    def take_pulse(self, now: float) -> None:
-        """See `Room.take_pulse`."""
+    def take_pulse(self, now: float, *, anew: bool = False) -> None:
+        """See `Room.take_pulse`; `anew`: its silence begins now."""
+        if anew:
+            self._heard_at = now
         silent_s = now - self._heard_at
         if silent_s > LOST_AFTER_S and self._transport is not None:
             self._transport.abort()
