@@ -14,7 +14,7 @@ from support.fake_tensorrt import fakes_environ
 from support.processes import wait_until
 
 SELFCHECK = [sys.executable, "-m", "rhapsode_worker.selfchecking"]
-DEADLINE_S = 100
+DEADLINE_S = 300
 
 
 class Checked(NamedTuple):
@@ -68,8 +68,13 @@ class Checking:
             [*SELFCHECK, *args], env=os.environ | environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self.told: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._out: list[str] = []
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        streams = [(self.process.stdout, self._out), (self.process.stderr, self.told)]
+        self._readers = [threading.Thread(target=lines.extend, args=(stream,)) for stream, lines in streams]
+        for reader in self._readers:
+            reader.start()
 
     def wait_told(self, words: str) -> None:
         wait_until(lambda: any(words in line for line in list(self.told)), f"{words!r} is told; so far {self.told}")
@@ -84,13 +89,19 @@ class Checking:
         running: list[psutil.Process] = wait_until(found, f"{module} runs")
         return running
 
+    def done(self) -> tuple[int, str]:
+        """Return its exit status and what it printed, once all of it and all that it told is there."""
+        status = self.process.wait(DEADLINE_S)
+        for reader in self._readers:
+            reader.join(DEADLINE_S)
+        return status, "".join(self._out)
+
     def close(self) -> None:
         self.process.kill()
-        self.process.communicate()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        self.told.extend(self.process.stderr)
+        self.done()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
 
 
 def _runs(process: psutil.Process, module: str) -> bool:
