@@ -21,6 +21,7 @@ from support.pod_lives import PodLife
 from support.pod_probes import Pace
 from support.pod_reports import House, Life, path_of
 from support.pod_statuses import now, unschedulable
+from support.processes import NUMBER
 
 JSON = dict[str, Any]
 OVER = ("Succeeded", "Failed")
@@ -240,4 +241,4 @@ def promise_address(namespace: str, name: str) -> str:
 
 
 def _address(number: int) -> str:
-    return f"127.{16 + os.getpid() % 200}.{number // 250 % 250}.{1 + number % 250}"
+    return f"127.{16 + NUMBER % 4 * 50 + os.getpid() % 50}.{number // 250 % 250}.{1 + number % 250}"

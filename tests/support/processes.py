@@ -22,6 +22,8 @@ import yaml
 from rhapsode_contract import names
 
 DEADLINE_S = 120.0
+NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+"""Which one of the processes is this that share the tests: what they may not share is told apart by it."""
 
 
 def free_port() -> int:
@@ -34,8 +36,8 @@ def _own_ports() -> Iterator[int]:
 
     They lie below those that the kernel deals to outgoing connections, which take a port at any moment.
     """
-    part = 2500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8)
-    mine = range(12_000 + part, 12_000 + part + 2500)
+    part = 12_000 + 2500 * (NUMBER % 8)
+    mine = range(part, part + 2500)
     yield from itertools.islice(itertools.cycle(mine), random.randrange(2500), None)
 
 
