@@ -4,60 +4,42 @@ Its client refuses events out of order: a run begins first and ends last, nothin
 begun is ended once. The protocol has no resumption, so a run is always told from its beginning.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from rhapsode_contract import agui, events
 from rhapsode_relay.quoting import quote
-from rhapsode_relay.uis.telling import CUT_OFF, KEEP_ALIVE, contents, name_of, recalled, say
+from rhapsode_relay.uis.telling import Telling, contents, name_of, recalled, say
 
 _STEPS = {"queued": "queue", "running": "prefill"}
 
 
-class AguiDialect:
+class AguiDialect(Telling):
     """One run. Its message has the id of its job."""
 
     headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, job_id: str, thread_id: str, run_id: str) -> None:
+        super().__init__(
+            {
+                events.Snapshot: self._catch_up,
+                events.Queued: self._pass_on,
+                events.Started: self._start,
+                events.Narration: self._pass_on,
+                events.Token: self._speak,
+                events.Data: self._give,
+                events.Metrics: self._pass_on,
+                events.End: self._finish,
+                events.Error: self._fail,
+            }
+        )
         self._job_id = job_id
         self._run = {"thread_id": thread_id, "run_id": run_id}
         self._before_text = b'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":%b,"delta":' % quote(job_id)
-        self._state = "new"
         self._step = ""
         self._model = ""
-        self._speaking = False
-        self._tellers: dict[type, Callable[[Any], bytes]] = {
-            events.Snapshot: self._catch_up,
-            events.Queued: self._pass_on,
-            events.Started: self._start,
-            events.Narration: self._pass_on,
-            events.Token: self._speak,
-            events.Data: self._give,
-            events.Metrics: self._pass_on,
-            events.End: self._finish,
-            events.Error: self._fail,
-        }
-
-    def tell(self, event: events.StreamEvent) -> bytes:
-        if self._speaking and isinstance(event, events.Token):
-            return self._text(event.t)
-        teller = self._tellers.get(type(event))
-        if teller is None or self._state == "over":
-            return b""
-        return self._begin(event) + teller(event)
-
-    def beat(self) -> bytes:
-        return KEEP_ALIVE
-
-    def part(self) -> bytes:
-        return b"" if self._state == "over" else self._break_off(CUT_OFF)
 
     def _begin(self, event: events.StreamEvent) -> bytes:
-        if self._state != "new":
-            return b""
-        self._state = "running"
         job = {"job_id": self._job_id, "correlation_id": event.correlation_id}
         begun = say(agui.RunStarted(**self._run), agui.Custom(name="job", value=job))
         return begun if isinstance(event, events.Snapshot) else begun + self._enter("queue")

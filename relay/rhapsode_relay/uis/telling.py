@@ -1,7 +1,9 @@
-"""What the UI protocols have in common: how an event is written, and what of ours it carries. Called by `agui` and
-`vercel`. Pure.
+"""What the UI protocols have in common: how a stream goes, how an event is written, and what of ours it carries.
+Called by `agui` and `vercel`. Pure.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,6 +18,45 @@ CUT_OFF = events.ErrorBody(
 )
 """What is told instead of an end that is not known yet."""
 _ENVELOPE = ("type", "seq", "job_id", "correlation_id")
+
+
+class Telling(ABC):
+    """One stream: begun with its first event, over once. What is said for each kind of event is the protocol's."""
+
+    def __init__(self, tellers: Mapping[type, Callable[[Any], bytes]]) -> None:
+        self._tellers = tellers
+        self._state = "new"
+        self._speaking = False
+        """Whether a text is open."""
+
+    def tell(self, event: events.StreamEvent) -> bytes:
+        if self._speaking and isinstance(event, events.Token):
+            return self._text(event.t)
+        teller = self._tellers.get(type(event))
+        if teller is None or self._state == "over":
+            return b""
+        if self._state == "running":
+            return teller(event)
+        self._state = "running"
+        return self._begin(event) + teller(event)
+
+    def beat(self) -> bytes:
+        return KEEP_ALIVE
+
+    def part(self) -> bytes:
+        return b"" if self._state == "over" else self._break_off(CUT_OFF)
+
+    @abstractmethod
+    def _begin(self, event: events.StreamEvent) -> bytes:
+        """Return what comes before all else, of which `event` is the first."""
+
+    @abstractmethod
+    def _text(self, text: str) -> bytes:
+        """Return a piece of the text that is open."""
+
+    @abstractmethod
+    def _break_off(self, error: events.ErrorBody) -> bytes:
+        """End all that has begun, and the stream, for an error."""
 
 
 def say(*said: Any) -> bytes:

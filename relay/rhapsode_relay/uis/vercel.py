@@ -4,13 +4,13 @@ What a page shows while it waits is transient: its client hands it on and does n
 fields that they do not know, so there are none but theirs; how a message ended is part of its metadata.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from rhapsode_contract import events, vercel
 from rhapsode_relay.quoting import quote
-from rhapsode_relay.uis.telling import CUT_OFF, KEEP_ALIVE, contents, name_of, recalled, say
+from rhapsode_relay.uis.telling import Telling, contents, name_of, recalled, say
 
 _DONE = b"data: [DONE]\n\n"
 _BEFORE_TEXT = b'data: {"type":"text-delta","id":"text","delta":'
@@ -18,60 +18,46 @@ _TOLD_APART = ("outcome",)
 """What a message has as a part of its own."""
 
 
-class VercelDialect:
+class VercelDialect(Telling):
     """One message, of one step and one text."""
 
     headers: Mapping[str, str] = MappingProxyType({"X-Vercel-Ai-Ui-Message-Stream": "v1"})
 
     def __init__(self, job_id: str, message_id: str = "") -> None:
+        super().__init__(
+            {
+                events.Snapshot: self._catch_up,
+                events.Queued: _pass_on,
+                events.Started: self._start,
+                events.Narration: _pass_on,
+                events.Token: self._speak,
+                events.Data: _give,
+                events.Metrics: _pass_on,
+                events.End: self._finish,
+                events.Error: self._fail,
+            }
+        )
         self._job_id = job_id
         self._message_id = message_id or job_id
-        self._state = "new"
         self._model = ""
-        self._speaking = False
-        self._tellers: dict[type, Callable[[Any], bytes]] = {
-            events.Snapshot: self._catch_up,
-            events.Queued: _pass_on,
-            events.Started: self._start,
-            events.Narration: _pass_on,
-            events.Token: self._speak,
-            events.Data: _give,
-            events.Metrics: _pass_on,
-            events.End: self._finish,
-            events.Error: self._fail,
-        }
-
-    def tell(self, event: events.StreamEvent) -> bytes:
-        if self._speaking and isinstance(event, events.Token):
-            return _text(event.t)
-        teller = self._tellers.get(type(event))
-        if teller is None or self._state == "over":
-            return b""
-        return self._begin(event) + teller(event)
-
-    def beat(self) -> bytes:
-        return KEEP_ALIVE
-
-    def part(self) -> bytes:
-        return b"" if self._state == "over" else self._break_off(CUT_OFF)
 
     def _begin(self, event: events.StreamEvent) -> bytes:
-        if self._state != "new":
-            return b""
-        self._state = "running"
         known = {"job_id": self._job_id, "correlation_id": event.correlation_id}
         return say(vercel.Start(message_id=self._message_id, message_metadata=known), vercel.StartStep())
 
     def _catch_up(self, event: events.Snapshot) -> bytes:
         said = b"".join(_transient("narration", one) for one in recalled(event))
-        return said + self._open() + _text(event.text) if event.text else said
+        return said + self._open() + self._text(event.text) if event.text else said
 
     def _start(self, event: events.Started) -> bytes:
         self._model = event.model
         return _pass_on(event)
 
     def _speak(self, event: events.Token) -> bytes:
-        return self._open() + _text(event.t)
+        return self._open() + self._text(event.t)
+
+    def _text(self, text: str) -> bytes:
+        return b"%b%b}\n\n" % (_BEFORE_TEXT, quote(text))
 
     def _finish(self, event: events.End) -> bytes:
         how = contents(event)
@@ -110,7 +96,3 @@ def _give(event: events.Data) -> bytes:
 
 def _transient(name: str, data: Any) -> bytes:
     return say(vercel.DataPart(type=f"data-{name}", data=data, transient=True))
-
-
-def _text(text: str) -> bytes:
-    return b"%b%b}\n\n" % (_BEFORE_TEXT, quote(text))
