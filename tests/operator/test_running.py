@@ -9,7 +9,7 @@ import pytest
 from rhapsode_operator.permissions import role_yaml
 from support.api_server import ApiServer
 from support.documents import ROOT
-from support.operators import LATE, LOUD
+from support.operators import LEASE, complaints, shorten_lease
 from support.processes import wait_until
 from support.roles import grant
 from support.tiny_operator import TinyOperator
@@ -37,18 +37,6 @@ def start() -> Iterator[Start]:
 def cluster(api_server: ApiServer) -> ApiServer:
     api_server.install_crd(CRD)
     return api_server
-
-
-def shorten_lease(cluster: ApiServer, namespace: str) -> None:
-    """Let a Lease that nobody renews any more end after a second."""
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/rhapsode-operator"
-    cluster.patch(path, {"spec": {"leaseDurationSeconds": 1}})
-
-
-def complaints(operator: TinyOperator) -> list[str]:
-    """Return what it logged that is worse than information, and not about a machine that stalled."""
-    said = [record["message"] for record in list(operator.records) if record["level"] in LOUD]
-    return [message for message in said if not any(words in message for words in LATE)]
 
 
 def worker(name: str = "w", source: str = "builtin://simulator") -> dict[str, Any]:
@@ -209,8 +197,7 @@ def test_an_operator_whose_lease_was_taken_ends_at_once_with_one_line(
 ) -> None:
     operator = start(cluster, namespace)
     operator.wait_record("began")
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/rhapsode-operator"
-    cluster.patch(path, {"spec": {"holderIdentity": "thief"}})
+    cluster.patch(LEASE.format(namespace), {"spec": {"holderIdentity": "thief"}})
     assert operator.wait() == 1
     assert len(operator.errors) == 1
     assert "was taken by another operator" in operator.errors[0]
@@ -272,7 +259,7 @@ def test_sigterm_ends_it_in_order_with_the_lease_released(cluster: ApiServer, na
     operator.wait_run("w")
     operator.send(signal.SIGTERM)
     assert operator.wait() == 0
-    lease = cluster.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/rhapsode-operator")
+    lease = cluster.get(LEASE.format(namespace))
     assert lease["spec"].get("holderIdentity", "") == ""
     assert operator.records[-1]["event"] == "ended" or "ended" in [one["event"] for one in operator.records]
     assert operator.errors == []

@@ -20,7 +20,7 @@ from rhapsode_operator.watched import Watched
 from rhapsode_operator.watching import kopf_settings, make_registry, watch
 from support.api_server import ApiServer
 from support.documents import ROOT
-from support.kube import settle
+from support.loops import settle
 from support.processes import DEADLINE_S
 
 CRD = ROOT / "crds/inferenceworkers.rhapsode.dev.yaml"

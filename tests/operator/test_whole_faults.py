@@ -6,18 +6,15 @@ import pytest
 
 from support.api_faults import ApiFaults
 from support.kubelet import Kubelet
-from support.operators import Cluster, Operator, kill
+from support.operators import LEASE, Cluster, Operator, kill, shorten_lease
 from support.pod_audits import PodAudit
 from support.pod_calls import PodCall
 from support.processes import wait_until
 
 NAMES = ("a", "b", "c")
 PATIENT = {"RHAPSODE_LEASE_SECONDS": "90", "RHAPSODE_LEASE_RENEW_SECONDS": "60"}
-STEADY = {"RHAPSODE_LEASE_SECONDS": "40", "RHAPSODE_LEASE_RENEW_SECONDS": "30"}
-"""Outlasts any stall of the machine, but not a clock that is a minute off."""
 BOUNDED = {"RHAPSODE_LEASE_SECONDS": "20", "RHAPSODE_LEASE_RENEW_SECONDS": "15"}
 EAGER = {"waitForIdle": False}
-LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/rhapsode-operator"
 
 
 @pytest.fixture
@@ -117,9 +114,9 @@ def test_an_api_server_that_restarts_in_a_rollout_stops_neither_the_rollout_nor_
 def test_a_second_operator_finishes_what_a_killed_leader_began(
     cluster: Cluster, hollow: Kubelet, audit: PodAudit
 ) -> None:
-    leader = cluster.operate(**STEADY)
+    leader = cluster.operate()
     leader.wait_leading()
-    standby = cluster.operate(RHAPSODE_POD_NAME="operator-1", **STEADY)
+    standby = cluster.operate(RHAPSODE_POD_NAME="operator-1")
     apply_all(cluster, 0)
     wait_all(cluster)
     apply_all(cluster, 1)
@@ -160,7 +157,7 @@ def test_an_operator_that_cannot_renew_its_lease_ends_and_the_next_one_goes_on(
     assert len(first.errors) == 1
     assert "could not be renewed" in first.errors[0]
     faults.release_watches("/pods")
-    second = cluster.operate(RHAPSODE_POD_NAME="operator-1", **STEADY)
+    second = cluster.operate(RHAPSODE_POD_NAME="operator-1")
     wait_all(cluster)
     assert [audit.made[name] for name in NAMES] == [4, 4, 4]
     assert second.complaints() == []
@@ -170,10 +167,10 @@ def test_an_operator_that_cannot_renew_its_lease_ends_and_the_next_one_goes_on(
 def test_a_clock_that_is_a_minute_off_neither_takes_a_lease_nor_makes_another_pod(
     cluster: Cluster, hollow: Kubelet, audit: PodAudit, skew_s: float
 ) -> None:
-    leader = cluster.operate(**STEADY)
+    leader = cluster.operate()
     leader.wait_leading()
     with ApiFaults(cluster.server, skew_s=skew_s) as wrong:
-        standby = cluster.operate(wrong.kubeconfig(cluster.token), RHAPSODE_POD_NAME="operator-1", **STEADY)
+        standby = cluster.operate(wrong.kubeconfig(cluster.token), RHAPSODE_POD_NAME="operator-1")
         wait_renewals(cluster, 15)
         assert leader.process.poll() is None
         assert metric_when_up(standby) == 0
@@ -190,7 +187,7 @@ def test_a_clock_that_is_a_minute_off_neither_takes_a_lease_nor_makes_another_po
 def lose(leader: Operator, cluster: Cluster) -> None:
     """Kill the one that leads, and spare us the wait for its long Lease."""
     kill(leader)
-    cluster.server.patch(LEASE.format(cluster.namespace), {"spec": {"leaseDurationSeconds": 1}})
+    shorten_lease(cluster.server, cluster.namespace)
 
 
 def wait_renewals(cluster: Cluster, count: int) -> None:

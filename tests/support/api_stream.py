@@ -18,15 +18,6 @@ PAUSE_S = 0.1
 _LOST = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 
-async def settle() -> None:
-    """Let connections that were closed go before their loop ends: this takes some turns of it."""
-    watched = asyncio.get_running_loop()._selector.get_map()  # type: ignore[attr-defined]
-    async with asyncio.timeout(DEADLINE_S):
-        while len(watched) > 1:  # the loop's own pipe stays
-            await asyncio.sleep(0.005)
-    await asyncio.sleep(0.005)
-
-
 class ApiStream:
     """A session with the API server that outlives its restarts."""
 

@@ -1,6 +1,5 @@
 """The operator's client, connected to a test's API server."""
 
-import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from rhapsode_operator.kube import Kube, connect
 from support.api_server import ApiServer
-from support.processes import DEADLINE_S
+from support.loops import settle, watched
 
 
 class Calls:
@@ -19,22 +18,6 @@ class Calls:
 
     def called(self, verb: str, code: str, seconds: float) -> None:
         self.made[verb, code] += 1
-
-
-def watched() -> int:
-    """Return how many files this test's loop looks at: its own pipe, servers of the test, connections."""
-    return len(asyncio.get_running_loop()._selector.get_map())  # type: ignore[attr-defined]
-
-
-async def settle(before: int = 1) -> None:
-    """Let connections that were closed go, TLS and all: this takes the loop some turns, and a test's loop ends.
-
-    `before` is how many files it looked at before there were connections.
-    """
-    async with asyncio.timeout(DEADLINE_S):
-        while watched() > before:
-            await asyncio.sleep(0.005)
-    await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager

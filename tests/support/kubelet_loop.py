@@ -13,9 +13,10 @@ import aiohttp
 
 from support.api_client import ApiError
 from support.api_server import ApiServer
-from support.api_stream import ApiStream, settle
+from support.api_stream import ApiStream
 from support.hollow_lives import HollowLife
 from support.kubelet_faults import Faults
+from support.loops import settle
 from support.node_books import NodeBook
 from support.pod_lives import PodLife
 from support.pod_probes import Pace

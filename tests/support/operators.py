@@ -23,6 +23,7 @@ from support.roles import grant
 JSON = dict[str, Any]
 CRD = ROOT / "crds/inferenceworkers.rhapsode.dev.yaml"
 PATIENCE_S = 180.0
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/rhapsode-operator"
 LOUD = ("warn", "warning", "error")
 LATE = ("no answer in time", "Connection timeout to host")
 """How it says, rightly, that a machine which stalls for seconds let an answer of the API server come too late."""
@@ -40,7 +41,8 @@ class Operator(Running):
             "RHAPSODE_WATCH_NAMESPACES": namespace,
             "RHAPSODE_PORT": str(self.port),
             "RHAPSODE_POD_NAME": "operator-0",
-            # No stall of the machine lasts as long; who is killed comes again at once, as it has the same name.
+            # Longer than any stall of the machine, shorter than the minute that a clock may be off. Who is killed comes
+            # again at once, as it has the same name.
             "RHAPSODE_LEASE_SECONDS": "40",
             "RHAPSODE_LEASE_RENEW_SECONDS": "30",
             "RHAPSODE_LEASE_RETRY_SECONDS": "0.2",
@@ -71,8 +73,7 @@ class Operator(Running):
 
     def complaints(self) -> list[str]:
         """Return what it logged that is worse than information, and not about a machine that stalled."""
-        said = [record["message"] for record in list(self.records) if record.get("level") in LOUD]
-        return [message for message in said if not any(words in message for words in LATE)]
+        return complaints(self)
 
 
 class Cluster:
@@ -221,6 +222,17 @@ def worker(name: str = "sim", **spec: Any) -> JSON:
         "metadata": {"name": name},
         "spec": served | {"relay": {"drainSeconds": 20}} | spec,
     }
+
+
+def complaints(process: Running) -> list[str]:
+    """Return what an operator logged that is worse than information, and not about a machine that stalled."""
+    said = [record["message"] for record in list(process.records) if record.get("level") in LOUD]
+    return [message for message in said if not any(words in message for words in LATE)]
+
+
+def shorten_lease(server: ApiServer, namespace: str) -> None:
+    """Let a Lease that nobody renews any more end after a second."""
+    server.patch(LEASE.format(namespace), {"spec": {"leaseDurationSeconds": 1}})
 
 
 def kill(operator: Operator) -> None:

@@ -1,8 +1,6 @@
 """`rhapsode play` as a person starts it, to its end, and how to hold it in the middle."""
 
 import contextlib
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from support.processes import Play, free_port
+from support.processes import Play, free_port, held
 
 PLAY = [sys.executable, "-m", "rhapsode", "play"]
 
@@ -33,8 +31,5 @@ def written(folder: Path, resource: Any) -> Path:
 def speechless(play: Play) -> Iterator[None]:
     """Stop the engine's process meanwhile: what is done in the middle of a load or an answer is done in its middle."""
     (engine,) = play.pids("rhapsode_worker.child")
-    os.kill(engine, signal.SIGSTOP)
-    try:
+    with held(engine):
         yield
-    finally:
-        os.kill(engine, signal.SIGCONT)

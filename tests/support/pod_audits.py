@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from support.api_server import ApiServer
-from support.api_stream import ApiStream, settle
+from support.api_stream import ApiStream
+from support.loops import settle
 from support.operators import PATIENCE_S
 from support.processes import DEADLINE_S, wait_until
 

@@ -77,6 +77,17 @@ def manifest(name: str = "sim", *, engine: dict[str, Any] | None = None, **relay
     }
 
 
+@contextlib.contextmanager
+def held(pid: int) -> Iterator[None]:
+    """Let a process stand still meanwhile: what it does cannot be over before the test is ready for it."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
 class Running:
     """A process whose standard output is JSON log lines."""
 

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ import psutil
 from rhapsode_contract import frames, names
 from rhapsode_worker.joining import text_in
 from support.fake_relay import FakeRelay
-from support.processes import Running, manifest, wait_until
+from support.processes import Running, held, manifest, wait_until
 
 
 class Worker(Running):
@@ -44,12 +42,8 @@ class Worker(Running):
     @contextlib.contextmanager
     def engine_held(self) -> Iterator[None]:
         """Let the engine stand still meanwhile: what it does cannot be over before the test is ready for it."""
-        pid = self.engine_pid()
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        with held(self.engine_pid()):
             yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
 
     def _find_engine(self) -> int:
         for child in psutil.Process(self.pid).children():

@@ -1,9 +1,7 @@
 """What engines promise of guides: kept to, or refused; and a hostile one is nobody's trouble but its own."""
 
 import contextlib
-import os
 import re
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +12,7 @@ from rhapsode_worker.engines import ENGINES
 from rhapsode_worker.errors import RequestError
 from support.engines import CONTEXT, Driver, plan_of
 from support.fake_tensorrt import lent
+from support.processes import held
 
 LONG = "Once upon a time there was a rhapsode who walked from city to city, and"
 KEPT: list[tuple[str, Any, str]] = [
@@ -66,12 +65,8 @@ def checks_held(engine: Driver) -> Iterator[None]:
     engine.run(prompt="x", regex="[0-9]", max_tokens=2)  # then the process is there
     guides: Any = engine.engine._guides  # type: ignore[attr-defined]
     pid = getattr(guides, "_checks", guides)._process.pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with held(pid):
         yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("name", sorted(ENGINES))
