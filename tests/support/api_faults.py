@@ -91,11 +91,8 @@ class ApiFaults:
         return self._flowing[part]
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._serve())
-        finally:
-            self._loop.close()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # ends who still holds a watch
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         self._closing = asyncio.Event()
@@ -112,7 +109,8 @@ class ApiFaults:
             self._abort_watches()
             await runner.cleanup()
             await connector.close(abort_ssl=True)  # a farewell would wait for the server's
-        await asyncio.sleep(0.05)  # transports are freed in turns of the loop that come after their close
+        for _ in range(10):  # transports are freed in turns of the loop that come after their close
+            await asyncio.sleep(0.005)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         strike = self._strike(request)

@@ -34,6 +34,8 @@ class MortalKube:
     def __init__(self, kube: Kube, calls: int, *, after: bool) -> None:
         self._kube, self._left, self._after = kube, calls, after
         self.died = asyncio.Event()
+        self.sent: set[asyncio.Task[Any]] = set()
+        """Calls that the server has not answered yet."""
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         assert name in CALLS, name
@@ -43,12 +45,18 @@ class MortalKube:
             self._left -= 1
             if self._left < 0 or (self._left == 0 and not self._after):
                 self._die()
-            answer = await call(*args, **named)
+            answer = await asyncio.shield(self._send(call(*args, **named)))
             if self._left <= 0:
                 self._die()
             return answer
 
         return step
+
+    def _send(self, call: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(call)
+        self.sent.add(task)
+        task.add_done_callback(self.sent.discard)
+        return task
 
     def _die(self) -> None:
         self.died.set()
@@ -142,7 +150,8 @@ class MortalOperator:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # what it had sent is done or refused when the next one begins: a Lease lies between two operators
+            await asyncio.gather(*tasks, *self._mortal.sent, return_exceptions=True)
             await self._reconciler.stop()
 
 

@@ -61,11 +61,8 @@ class KubeletLoop:
 
     def run(self) -> None:
         """Be the thread."""
-        asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.run_until_complete(self._main())
-        finally:
-            self.loop.close()
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self._main())
 
     async def _main(self) -> None:
         self._closing = asyncio.Event()
@@ -75,20 +72,23 @@ class KubeletLoop:
             self._house = House(
                 self._api, http, self._folder, self._faults, self._pace, self._environ, self.spawn, self.tell
             )
-            self.spawn(self._follow())
+            self._following = self.spawn(self._follow())
             self.up.set()
             await self._closing.wait()
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._end(*self._tasks)
             await self._api.close()
         await settle()
 
     # What the other thread asks
 
     async def close(self) -> list[str]:
-        """End everything; return the paths of the pods that are left."""
-        await asyncio.gather(*(life.abandon() for life in self.lives.values()))
+        """End everything; return the paths of the pods that are left.
+
+        No pod is followed any more by then: one that an operator makes meanwhile would begin when all have ended.
+        Also those end that are gone for the API server already: their processes may need a moment yet.
+        """
+        await self._end(self._following)
+        await asyncio.gather(*(life.abandon() for life in (*self.seen, *self.lives.values())))
         self._closing.set()
         ours = (*self._book.capacity, *self._lost, None)
         return [path_of(pod) for pod in self._pods.values() if pod["spec"].get("nodeName") in ours]
@@ -202,6 +202,12 @@ class KubeletLoop:
                 raise
 
     # Chores
+
+    @staticmethod
+    async def _end(*tasks: asyncio.Task[None]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task whose failure is a problem of the stand-in."""

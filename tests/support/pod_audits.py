@@ -33,6 +33,8 @@ class PodAudit:
         self._server, self._most = server, most
         self._path = f"/api/v1/namespaces/{namespace}/pods"
         self._pods: dict[str, JSON] = {}
+        self._seen: dict[str, int] = {}
+        """By uid: the newest version that was told."""
         self._counting: set[str] = set()
         self._loop = asyncio.new_event_loop()
         self._listed = threading.Event()
@@ -51,6 +53,7 @@ class PodAudit:
 
     def begin_to_count(self, *workers: str) -> None:
         """Watch from now on how many pods serve."""
+        self.catch_up()
         for name in workers:
             self.fewest[name] = self._served(name)
             self._counting.add(name)
@@ -61,20 +64,19 @@ class PodAudit:
 
     def catch_up(self) -> None:
         """Wait until all that has happened so far was seen."""
-        version = int(self._server.get(self._path, limit="1")["metadata"]["resourceVersion"])
-        names = {pod["metadata"]["uid"] for pod in self._server.admin.items(self._path)}
-        wait_until(lambda: names <= set(self._pods), f"the audit has seen version {version}")
+        there = {pod["metadata"]["uid"]: _version(pod) for pod in self._server.admin.items(self._path)}
+        wait_until(lambda: all(self._seen.get(uid, 0) >= there[uid] for uid in there), f"the audit has seen {there}")
 
     # Its thread
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._task = self._loop.create_task(self._follow())
-        try:
-            self._loop.run_until_complete(asyncio.gather(self._task, return_exceptions=True))
-            self._loop.run_until_complete(settle())
-        finally:
-            self._loop.close()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._main())
+
+    async def _main(self) -> None:
+        self._task = asyncio.create_task(self._follow())
+        await asyncio.gather(self._task, return_exceptions=True)
+        await settle()
 
     async def _follow(self) -> None:
         api = ApiStream(self._server.url, self._server.token, self._server.certificate)
@@ -99,6 +101,7 @@ class PodAudit:
         metadata = pod["metadata"]
         before = self._pods.get(metadata["uid"])
         self._pods[metadata["uid"]] = pod
+        self._seen[metadata["uid"]] = _version(pod)
         name = metadata.get("labels", {}).get("rhapsode.dev/worker", "")
         if before is None:
             self.made[name] += 1
@@ -125,6 +128,11 @@ class PodAudit:
         for pod in list(self._pods.values()):
             found[pod["metadata"].get("labels", {}).get("rhapsode.dev/worker", "")].append(pod)
         return found[worker]
+
+
+def _version(pod: JSON) -> int:
+    """Return a number that grows with each change of a pod."""
+    return int(pod["metadata"]["resourceVersion"])
 
 
 def _note(pod: JSON, annotation: str) -> str:

@@ -255,7 +255,7 @@ class Container:
 
     def processes(self) -> Iterator[psutil.Process]:
         """Return the container's first process and its descendants."""
-        if self._process is None:
+        if self._process is None or self._process.returncode is not None:
             return iter(())
         try:
             first = psutil.Process(self._process.pid)
