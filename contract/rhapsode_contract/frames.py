@@ -63,7 +63,10 @@ class JobState(Struct, omit_defaults=True, kw_only=True):
 
 
 class Hello(_Frame, tag="hello"):
-    """First frame of the worker. A new `boot_id` means a new supervisor process."""
+    """First frame of the worker. A new `boot_id` means a new supervisor process.
+
+    `resumes` is how many `resume` frames will bring the jobs that did not fit into `jobs`.
+    """
 
     proto: int
     boot_id: Word
@@ -72,10 +75,11 @@ class Hello(_Frame, tag="hello"):
     worker: Word = ""
     caps: Caps = msgspec.field(default_factory=Caps)
     jobs: list[JobState] = []
+    resumes: Count = 0
 
 
 class Resume(_Frame, tag="resume"):
-    """Right after `hello`: a job that did not fit into it."""
+    """Soon after `hello`: a job that did not fit into it."""
 
     job: JobState
 

@@ -23,7 +23,7 @@ class JobFinder:
         """Return the job. Raises NotFound, or ApiError 410 if the cursor shows that it was lost in a restart."""
         now = asyncio.get_running_loop().time
         while (job := self._house.jobs.get(job_id)) is None or job.hidden:
-            if job is not None or self._hearing.met_worker or now() >= self._until:
+            if job is not None or self._hearing.knows_all or now() >= self._until:
                 raise self._missing(job_id, last_event_id)
             await asyncio.sleep(_LOOK_AGAIN_S)
         return job

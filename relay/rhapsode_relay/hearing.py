@@ -26,8 +26,8 @@ class Hearing:
     def __init__(self, conductor: Conductor) -> None:
         self._house = conductor
         self._job_by_id = conductor.jobs.get
-        self.met_worker = False
-        """Whether a worker has ever connected: before that, an unknown job may yet be brought along."""
+        self._to_come: int | None = None
+        """`resume` frames that are yet to come; None before a worker ever connected."""
         self._acts: dict[type, Callable[[Any], None]] = {
             frames.Prefill: self._prefill,
             frames.Narration: self._narrate,
@@ -39,7 +39,7 @@ class Hearing:
             frames.State: self._state,
             frames.Stats: self._stats,
             frames.Hello: lambda _: self.report_bad_line("hello was said before"),
-            frames.Resume: lambda frame: self._restore(frame.job),
+            frames.Resume: self._resume,
         }
 
     def take(self, frame: frames.WorkerFrame) -> None:
@@ -52,6 +52,11 @@ class Hearing:
             self._acts[type(frame)](frame)
 
     # Coming and going
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether a worker has told of all that it holds: before that, an unknown job may yet be brought along."""
+        return self._to_come == 0
 
     def refuse(self, hello: frames.Hello) -> str | None:
         """Return why this worker may not join, if so."""
@@ -74,7 +79,7 @@ class Hearing:
         for state in hello.jobs:
             self._restore(state)
         house.meet(new=new)
-        self.met_worker = True
+        self._to_come = hello.resumes
 
     def lose(self) -> None:
         """The worker's connection is gone: every running job ends at once, the line waits."""
@@ -92,6 +97,11 @@ class Hearing:
             house.log_lifecycle(house.worker.say("worker_lost", worker=worker_id, jobs=len(lost), queued=waiting))
         for job in lost:
             house.fail_aloud(job, "worker_lost", "the worker is gone")
+
+    def _resume(self, frame: frames.Resume) -> None:
+        self._restore(frame.job)
+        if self._to_come:
+            self._to_come -= 1
 
     def _restore(self, state: frames.JobState) -> None:
         job = self._house.jobs.get(state.job_id) or self._revive(state)

@@ -12,6 +12,13 @@ from support.patience import patient
 from support.processes import Relay, free_port, manifest, running_relay, wait_until
 from support.streams import ask, resume, text_of
 
+A, B = "sim-000000000000000a", "sim-000000000000000b"
+
+
+def held_by_the_worker(job_id: str) -> frames.Resume:
+    meta = {"correlation_id": "c", "max_tokens": 8, "on_disconnect": "continue"}
+    return frames.Resume(job=frames.JobState(job_id=job_id, meta=meta))
+
 
 def test_a_lost_worker_ends_running_jobs_at_once_and_the_line_waits(relay: Relay) -> None:
     with FakeWorker(relay.socket, slots=1) as first, ask(relay.port, "one") as one, ask(relay.port, "two") as two:
@@ -70,6 +77,19 @@ def test_a_relay_that_was_killed_learns_its_jobs_from_the_worker(tmp_path: Path)
         assert {event.data["correlation_id"] for event in events} == {"req-9"}
     finally:
         second.close()
+
+
+def test_a_job_that_the_worker_has_yet_to_tell_of_is_waited_for(tmp_path: Path) -> None:
+    with running_relay(environ=patient(reunion_s=600.0)) as relay, FakeWorker(relay.socket, resumes=2) as worker:
+        wait_until(lambda: relay.get("/v1/worker").json()["phase"] == "ready", "the worker is here")
+        with ThreadPoolExecutor() as pool:
+            coming = pool.submit(relay.get, f"/v1/inference/{B}")
+            worker.send(held_by_the_worker(A))
+            time.sleep(0.2)
+            assert not coming.done(), "one job is still to come, and this may be it"
+            worker.send(held_by_the_worker(B))
+            assert coming.result().json()["status"] == "running"
+        assert relay.get("/v1/inference/sim-000000000000000c").status_code == 404, "now all are known"
 
 
 def test_a_job_that_a_killed_relay_had_not_begun_is_said_to_be_lost(relay: Relay, worker: FakeWorker) -> None:

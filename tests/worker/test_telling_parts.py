@@ -172,6 +172,8 @@ def test_a_thousand_jobs_fit_into_frames_too() -> None:
         ledger.open(command(f"job-{number}"))
         ledger.note(token(0, "hello ", f"job-{number}"), 0)
     told = introduce(ledger)
+    assert isinstance(told[0], frames.Hello)
+    assert 0 < told[0].resumes == sum(isinstance(frame, frames.Resume) for frame in told)
     assert len(retold(told)) == 1000
     assert max(len(encode_frame(frame)) for frame in told) <= MAX_FRAME_BYTES
 

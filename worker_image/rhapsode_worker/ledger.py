@@ -107,6 +107,7 @@ class Ledger:
             else:
                 told.append(frames.Resume(job=state))
             rest += _what_lacks(entry, state.tokens)
+        hello.resumes = len(told) - 1
         return told + rest
 
 
