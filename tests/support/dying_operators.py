@@ -55,8 +55,13 @@ class MortalKube:
     def _send(self, call: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(call)
         self.sent.add(task)
-        task.add_done_callback(self.sent.discard)
+        task.add_done_callback(self._answered)
         return task
+
+    def _answered(self, task: asyncio.Task[Any]) -> None:
+        self.sent.discard(task)
+        if not task.cancelled():
+            task.exception()  # a refusal that reaches nobody any more
 
     def _die(self) -> None:
         self.died.set()

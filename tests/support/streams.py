@@ -41,15 +41,6 @@ class Stream:
         if receive_buffer is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(timeout)
-        try:
-            self.sock.connect((host, port))
-        except OSError:
-            self.sock.close()
-            raise
-        payload = b"" if body is None else json.dumps(body).encode()
-        head = {"Host": "test", "Content-Length": str(len(payload))} | (headers or {})
-        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), "", ""]
-        self.sock.sendall("\r\n".join(lines).encode() + payload)
         self._wire = b""
         self._text = b""
         self.raw = b""
@@ -59,6 +50,8 @@ class Stream:
         self.ended = False
         """Whether the body came to its proper end."""
         try:
+            self.sock.connect((host, port))
+            self.sock.sendall(_request(method, path, body, headers or {}))
             self._read_head()
         except BaseException:
             self.sock.close()
@@ -160,6 +153,13 @@ class Stream:
     def _take(self, data: bytes) -> None:
         self.raw += data
         self._text += data
+
+
+def _request(method: str, path: str, body: Any, headers: dict[str, str]) -> bytes:
+    payload = b"" if body is None else json.dumps(body).encode()
+    head = {"Host": "test", "Content-Length": str(len(payload))} | headers
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), "", ""]
+    return "\r\n".join(lines).encode() + payload
 
 
 def _parse(block: bytes) -> Event:
