@@ -15,6 +15,8 @@ from support.processes import DEADLINE_S
 JSON = dict[str, Any]
 Event = tuple[Literal["LISTED", "SEEN", "GONE"], list[JSON]]
 PAUSE_S = 0.1
+LOST_RACE = "the object has been modified"
+"""What the server says (409) when others wrote the object again and again meanwhile: no fault of what was sent."""
 _LOST = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 
@@ -48,8 +50,9 @@ class ApiStream:
                 continue
             if response.status < 400:
                 return answer
-            if response.status != 429 and response.status < 500:
-                raise ApiError(response.status, str(answer.get("message")))
+            words = str(answer.get("message"))
+            if response.status != 429 and response.status < 500 and LOST_RACE not in words:
+                raise ApiError(response.status, words)
             await asyncio.sleep(PAUSE_S)
 
     async def find(self, path: str) -> JSON | None:
