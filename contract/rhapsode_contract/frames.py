@@ -1,8 +1,8 @@
 """Frames of the worker socket: newline-delimited JSON, UTF-8, one frame a line.
 
-The relay listens; the worker and anyone else in the pod connect. The first frame of the worker is `hello`;
-a connection that never says it may only narrate. Readers ignore unknown fields, so a worker and a relay may
-be a version apart; what we write is pinned by `tests/contract/golden/frames.ndjson`.
+The relay listens; the worker and anyone else in the pod connect. The first frame of the worker is `hello`; who never
+says it may only narrate. Readers ignore unknown fields, so a worker and a relay may be a version apart; what we write
+is pinned by `tests/contract/golden/frames.ndjson`.
 """
 
 from typing import Annotated, Any, Literal
@@ -52,8 +52,7 @@ class Caps(Struct, omit_defaults=True, kw_only=True):
 class JobState(Struct, omit_defaults=True, kw_only=True):
     """A job that a worker still holds when it meets a relay: `tokens` tokens whose text is `text`.
 
-    When the text is too long for one frame, or its tokens have `lp`, ordinary token frames bring what `text` lacks.
-    `meta` is what the relay sent with `generate`, unchanged.
+    Of a text too long for one frame, or with `lp`, token frames bring the rest. `meta` is what came with `generate`.
     """
 
     job_id: JobId
@@ -63,10 +62,7 @@ class JobState(Struct, omit_defaults=True, kw_only=True):
 
 
 class Hello(_Frame, tag="hello"):
-    """First frame of the worker. A new `boot_id` means a new supervisor process.
-
-    `resumes` is how many `resume` frames will bring the jobs that did not fit into `jobs`.
-    """
+    """First frame of the worker. Each process has its `boot_id`; `resumes` is how many `resume` frames follow."""
 
     proto: int
     boot_id: Word
@@ -108,8 +104,8 @@ class Load(_Frame, tag="load"):
 class Narration(_Frame, tag="narration"):
     """One sentence about what is happening, with the facts it was made from in `fields`.
 
-    `dropped` counts narrations that a busy sender left out before this one. A `table` may hold newlines
-    and tabs; any other sentence is one line. `ts` is set on what was said before this relay came.
+    `dropped` counts narrations that a busy sender left out before this one. A `table` may hold newlines and tabs; any
+    other sentence is one line. `ts` is set on what was said before this relay came.
     """
 
     human: str
@@ -212,7 +208,7 @@ class Finish(_Frame, tag="finish"):
 
 
 class Error(_Frame, tag="error"):
-    """The job failed. `partial` says whether tokens were sent before."""
+    """The job failed. `retryable` says whether the same request may succeed later."""
 
     job_id: JobId
     code: Word

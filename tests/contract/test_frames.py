@@ -19,6 +19,7 @@ WRITTEN: list[frames.WorkerFrame | frames.RelayFrame | frames.Note] = [
         worker="smollm-0",
         caps=frames.Caps(slots=8, context_tokens=2048, json_schema=True, regex=True, grammar=True),
         jobs=[frames.JobState(job_id="smollm-0-abc", text="Hello", tokens=2, meta={"correlation_id": "r1"})],
+        resumes=1,
     ),
     frames.Resume(job=frames.JobState(job_id="smollm-0-abd")),
     frames.State(phase="failed", reason="ModelNotFound", message="no such file"),
