@@ -35,9 +35,8 @@ class WebSocket(Stream):
             "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Key": key,
         }
+        self._first = say
         super().__init__(port, path, headers=asked | (options.pop("headers", None) or {}), **options)
-        if self.status == 101 and say is not None:
-            self.say(say)
 
     def say(self, text: str) -> None:
         """Send one message."""
@@ -61,10 +60,19 @@ class WebSocket(Stream):
             continue
         return events
 
+    def _read_head(self) -> None:
+        super()._read_head()
+        if self.status == 101 and self._first is not None:
+            first, self._first = self._first, None
+            self.say(first)
+            self._unframe()
+
     def _unframe(self) -> None:
         if self.status != 101:
             super()._unframe()
             return
+        if self._first is not None:
+            return  # A goodbye that came with the head would forbid what is to be said first.
         data, self._wire = self._wire, b""
         self.raw += data
         if data and self._peer.state is not ConnectionState.CLOSED:
