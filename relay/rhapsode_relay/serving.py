@@ -72,8 +72,15 @@ class Client:
         with contextlib.suppress(RuntimeError):
             self._write(data)
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._protocol.transport.get_write_buffer_size()
+
     def upgrade(self, hear: Callable[[bytes], None]) -> None:
         """Speak another protocol from now on; `hear` is given all that comes."""
+        if self.cycle is not None:
+            self.cycle.response_started = True  # or uvicorn would answer 500 amid it, when it cuts off who is left
         self._protocol.hear = hear
 
     def close(self) -> None:

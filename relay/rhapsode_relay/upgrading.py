@@ -20,7 +20,7 @@ from rhapsode_relay.serving import Client
 
 DONE, GOING_AWAY, REFUSED, TOO_LONG, FAILED, COME_BACK = 1000, 1001, 1008, 1009, 1011, 1013
 LINGER_S = 2.0
-"""How long a client may take to receive the end and to agree to it."""
+"""How long a client may take nothing of what is left for it, and then may take to agree to the end."""
 MAX_WORDS = 1024
 """Bytes that a client may say."""
 _HANDSHAKE = {b"connection", b"upgrade", b"sec-websocket-key", b"sec-websocket-version"}
@@ -89,11 +89,20 @@ class Socket:
         await self.client.cycle.flow.drain()
 
     def close(self, code: int = GOING_AWAY, reason: str = "come back with your last id") -> None:
-        """Say that this is the end. The connection closes when the client agrees, or after `LINGER_S`."""
+        """Say that this is the end. The connection closes when the client agrees, or did nothing for `LINGER_S`."""
         if not self._closed:
             self._closed = True
             self._answer(CloseConnection(code, reason))
-            self._timer = asyncio.get_running_loop().call_later(LINGER_S, self.client.abort)
+            self._linger(self.client.unsent)
+
+    def _linger(self, unsent: int) -> None:
+        self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._part, unsent)
+
+    def _part(self, unsent: int) -> None:
+        if (left := self.client.unsent) < unsent:  # slow is not stuck: cutting it off now would lose the rest
+            self._linger(left)
+        else:
+            self.client.abort()
 
     def stall(self) -> None:
         """Tell a client that takes nothing to come back: it will read that after all else, if at all."""

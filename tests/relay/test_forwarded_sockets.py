@@ -112,6 +112,18 @@ def test_a_replica_that_ends_sends_its_readers_to_another(pair: list[Replica]) -
         assert pair[1].relay.wait() == 0
 
 
+def test_a_client_that_answers_nothing_hears_nothing_but_goodbye_when_its_replica_ends(pair: list[Replica]) -> None:
+    """It is cut off while the connection is a WebSocket: no word of HTTP may follow."""
+    job = ordered(pair[0])
+    with follow(pair[1].port, job.job_id) as stay:
+        stay.next("token")
+        pair[1].relay.send(signal.SIGTERM)
+        assert pair[1].relay.wait() == 0
+        stay.rest()
+        assert stay.code == 1001
+        assert b"HTTP/1.1" not in stay.raw
+
+
 def test_a_frozen_reader_is_sent_away_and_may_come_back_anywhere(pair: list[Replica]) -> None:
     job = ordered(pair[0])
     with follow(pair[1].port, job.job_id, receive_buffer=4096) as frozen:

@@ -197,13 +197,18 @@ def test_pings_of_one_that_reads_nothing_are_not_heaped(running: Running) -> Non
 
 
 class Wire:
-    """A connection that keeps what is sent."""
+    """A connection that keeps what is sent, and takes as much of it before each look as a test says."""
 
     full = False
 
-    def __init__(self) -> None:
+    def __init__(self, *unsent: int) -> None:
         self.sent = b""
+        self.left = [*unsent]
         self.aborted = False
+
+    @property
+    def unsent(self) -> int:
+        return self.left.pop(0)
 
     def send(self, data: bytes) -> None:
         self.sent += data
@@ -215,15 +220,21 @@ class Wire:
         self.aborted = True
 
 
+def stalled(wire: Wire) -> Socket:
+    """Return one that takes too little, as it is sent away."""
+    handshake = WSConnection(ConnectionType.SERVER)
+    headers = [(b"host", b"t"), (b"connection", b"upgrade"), (b"upgrade", b"websocket")]
+    headers += [(b"sec-websocket-version", b"13"), (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")]
+    handshake.initiate_upgrade_connection(headers, "/")
+    stream = Socket(wire, handshake)  # type: ignore[arg-type]
+    stream.accept({})
+    stream.stall()
+    return stream
+
+
 def test_one_that_takes_nothing_is_told_why_and_then_cut_off() -> None:
     async def stall() -> Wire:
-        handshake = WSConnection(ConnectionType.SERVER)
-        headers = [(b"host", b"t"), (b"connection", b"upgrade"), (b"upgrade", b"websocket")]
-        headers += [(b"sec-websocket-version", b"13"), (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")]
-        handshake.initiate_upgrade_connection(headers, "/")
-        stream = Socket(wire := Wire(), handshake)  # type: ignore[arg-type]
-        stream.accept({})
-        stream.stall()
+        stream = stalled(wire := Wire(300, 300))
         stream.write(b"id: a-b-1\nevent: token\ndata: {}\n\n")
         stream.stall()
         assert stream.full
@@ -238,6 +249,17 @@ def test_one_that_takes_nothing_is_told_why_and_then_cut_off() -> None:
         "1013, once, and the last"
     )
     assert b"a-b-1" not in wire.sent
+
+
+def test_one_that_takes_what_is_left_slowly_has_time_for_all_of_it() -> None:
+    async def take() -> tuple[bool, bool]:
+        stalled(wire := Wire(300, 200, 0, 0))
+        await asyncio.sleep(LINGER_S * 2.5)
+        waited_for = not wire.aborted
+        await asyncio.sleep(LINGER_S)
+        return waited_for, wire.aborted
+
+    assert run(take()) == (True, True)
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 10_000])
