@@ -52,6 +52,8 @@ class Job:
         self.error: events.ErrorBody | None = None
         self.stop_reason: frames.StopReason | None = None
         self.accepted_at = time.monotonic()
+        self.created = int(time.time())
+        """The same moment in seconds since the epoch: two answers about one job say the same."""
         self.started_at: float | None = None
         self.first_token_at: float | None = None
         self.ended_at: float | None = None

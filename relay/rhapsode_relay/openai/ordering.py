@@ -1,6 +1,5 @@
 """Take the requests of OpenAI's clients like any other, and wait for their jobs. Called by the routes here."""
 
-import time
 from typing import NamedTuple
 
 from quart import Response
@@ -47,8 +46,3 @@ async def whole_of(opener: Opener, job: Job, hear: Hear | None = None) -> events
     if isinstance(ending, events.Error):
         raise failure_of(ending.error, retryable=ending.retryable)
     return ending
-
-
-def created_at(job: Job) -> int:
-    """Return when a job was accepted, in seconds since the epoch."""
-    return int(time.time() - (time.monotonic() - job.accepted_at))

@@ -16,7 +16,7 @@ from rhapsode_relay.openai.asking import ask_chat, ask_text, wants_logprobs
 from rhapsode_relay.openai.chunking import CHAT, TEXT, Chunks, Shape, Wishes
 from rhapsode_relay.openai.completing import whole_chat, whole_text
 from rhapsode_relay.openai.narrating import style_of
-from rhapsode_relay.openai.ordering import HOLD_S, created_at, take, whole_of, within
+from rhapsode_relay.openai.ordering import HOLD_S, take, whole_of, within
 from rhapsode_relay.openai.probabilities import Gathering, ProbableChunks, in_chat, in_text
 from rhapsode_relay.openai.refusing import in_openai_names
 from rhapsode_relay.openai.telling_calls import CallingChunks, tool_call
@@ -103,7 +103,7 @@ class _Answers:
         if not heard.is_whole:
             message = "how probable the first tokens were is not known any more; the text is there, by the job's id"
             raise ApiError(410, "replay_window_exceeded", message, param="logprobs")
-        about = (shape.prefix + job.id, created_at(job), self._model, job.journal.text(), end)
+        about = (shape.prefix + job.id, job.created, self._model, job.journal.text(), end)
         if shape is TEXT:
             return json_answer(whole_text(*about, in_text(heard.tokens)), headers=headers)
         return json_answer(whole_chat(*about, (), in_chat(heard.tokens)), headers=headers)
@@ -111,7 +111,7 @@ class _Answers:
     def _whole(
         self, shape: Shape, job: Job, end: events.End, calling: Calling
     ) -> openai.ChatCompletion | openai.Completion:
-        answer_id, created, text = shape.prefix + job.id, created_at(job), job.journal.text()
+        answer_id, created, text = shape.prefix + job.id, job.created, job.journal.text()
         if shape is TEXT:
             return whole_text(answer_id, created, self._model, text, end)
         content, found = read_whole(calling, text)
@@ -120,7 +120,7 @@ class _Answers:
 
     async def _stream(self, shape: Shape, job: Job, wishes: Wishes, headers: dict[str, str]) -> Response:
         """Answer with chunks, once there is one to send, or with the reason why there is none."""
-        about = (job.id, created_at(job), self._model, wishes)
+        about = (job.id, job.created, self._model, wishes)
         if wishes.calling != NEVER:
             chunks: Chunks = CallingChunks(*about)
         else:
