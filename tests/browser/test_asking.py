@@ -152,6 +152,20 @@ def test_the_memory_of_each_gpu_is_shown(relay: Relay, worker: FakeWorker, open_
     expect(screen.gauge("VRAM")).to_contain_text("not measured")
 
 
+def test_after_an_answer_about_the_worker_that_broke_off_the_page_looks_again(
+    relay: Relay, worker: FakeWorker, open_screen: OpenScreen
+) -> None:
+    screen = open_screen(relay.url)
+    expect(screen.gauge("Load")).to_contain_text("0 of 8 requests")
+    screen.page.route("**/v1/worker", lambda route: route.fulfill(body='{"phase": '))
+    with screen.page.expect_response("**/v1/worker"):
+        pass
+    screen.page.unroute("**/v1/worker")
+    screen.ask("Sing")
+    worker.begin()
+    expect(screen.gauge("Load")).to_contain_text("1 of 8 requests")
+
+
 def test_a_key_is_asked_for_and_stays_in_the_tab(tmp_path: Path, open_screen: OpenScreen) -> None:
     (tmp_path / "alice").write_text("open-sesame")
     with running_relay(environ={names.ENV_KEYS: str(tmp_path)}) as relay, FakeWorker(relay.socket) as worker:

@@ -62,7 +62,7 @@ export class WorkerWatch {
         setTimeout(resolve, LOOK_EVERY_MS);
       });
       if (!this.linked || signal.aborted) continue;
-      const now = await call("v1/worker", { signal }).then((answer) => answer.json(), () => null);
+      const now = await call("v1/worker", { signal }).then((answer) => answer.json()).catch(() => null);
       if (now && !signal.aborted) this.#enter(now);
     }
   }
