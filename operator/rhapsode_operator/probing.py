@@ -26,6 +26,8 @@ GRACE_S = 15.0
 """How long a debt may last before we look whether the object is still there."""
 LAG_S = 2.0
 """How far the watch may be behind a list: what it tells of meanwhile went unseen by nobody."""
+SLICE_S = 0.1
+"""In what pieces that is waited for. Where this whole process stands still, one is over and the others are not."""
 SYNC_S = 60.0
 """How long the first list may take to come through the watch."""
 PAGE = 500
@@ -155,7 +157,8 @@ class Prober:
     async def _bury(self, missing: set[Named]) -> None:
         """Tell of what the watch told of before the list, and the list lacks, unless the watch does meanwhile."""
         if missing & self._pulse.known():
-            await asyncio.sleep(LAG_S)
+            for _ in range(round(LAG_S / SLICE_S)):
+                await asyncio.sleep(SLICE_S)
         for named in missing & self._pulse.known():
             if not await self._port.exists(*named) and named in self._pulse.known():
                 self._ghosts.vanished(named)

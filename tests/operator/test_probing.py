@@ -161,6 +161,22 @@ def test_what_the_watch_tells_a_moment_after_the_list_is_no_ghost() -> None:
     virtual_time.run(play())
 
 
+def test_while_the_operator_stood_still_the_watch_could_tell_nothing() -> None:
+    async def play() -> None:
+        scene = Scene(a=1)
+        scene.tell_all()
+        scene.cluster.versions.clear()
+        probing = asyncio.create_task(scene.prober.probe())
+        await asyncio.sleep(0.5)
+        virtual_time.stand_still(60)
+        await asyncio.sleep(1)
+        scene.pulse.told(A, "2", deleted=True)
+        assert await probing
+        assert scene.ghosts == []
+
+    virtual_time.run(play())
+
+
 def test_what_appears_while_a_list_is_read_is_no_ghost() -> None:
     async def play() -> None:
         scene = Scene(a=1)

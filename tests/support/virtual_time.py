@@ -30,6 +30,16 @@ class _JumpingLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
+    def jump(self, seconds: float) -> None:
+        self._clock.now += seconds
+
+
+def stand_still(seconds: float) -> None:
+    """Let time pass in which the whole process does nothing, as where it was stopped."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, _JumpingLoop)
+    loop.jump(seconds)
+
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Return what `work` returns; its time takes no time."""
