@@ -3,7 +3,7 @@
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from rhapsode_contract import frames
 from rhapsode_worker import selfchecking
 from rhapsode_worker.engines import ENGINES
+from rhapsode_worker.selfcheck.asking import Questions
 from rhapsode_worker.selfcheck.dummy_checkpoints import VOCABULARY, write_dummy_checkpoint
 from rhapsode_worker.selfcheck.findings import Finding, as_text, failure, make_report, make_row, not_checked
 from rhapsode_worker.selfcheck.judging_answers import (
@@ -22,6 +23,7 @@ from rhapsode_worker.selfcheck.judging_answers import (
     judge_stream,
 )
 from rhapsode_worker.selfcheck.redacting import clean_text, redacted, secrets_of
+from rhapsode_worker.selfcheck.running_engine import Asked, EngineRun
 from rhapsode_worker.selfcheck.subjects import small_subject
 
 Heard = list[tuple[float, frames.WorkerFrame]]
@@ -106,6 +108,31 @@ def test_two_requests_one_after_the_other_are_no_pair() -> None:
     early, late = heard(*"abcdefghij"), heard(*"abcdefghij", at=100)
     assert judge_pair(early, early, (finish(), finish()), 10).outcome == "ok"
     assert judge_pair(early, late, (finish(), finish()), 10).outcome == "warning"
+
+
+class TwoSlots:
+    """What stands in for an engine: it notes which requests were sent in one piece."""
+
+    caps = frames.Caps(slots=2)
+
+    def __init__(self) -> None:
+        self.pieces: list[list[str]] = []
+
+    def ask(self, *requests: frames.Generate) -> list[Asked]:
+        self.pieces.append([request.job_id for request in requests])
+        asked = [Asked(request.job_id, request.max_tokens) for request in requests]
+        for one in asked:
+            one.heard = heard(*"abcdefghij")
+        return asked
+
+    async def answer(self, _: Asked) -> frames.Finish:
+        return finish()
+
+
+async def test_a_pair_is_sent_in_one_piece_or_one_might_be_over_before_the_other_is_sent() -> None:
+    engine = TwoSlots()
+    assert (await Questions(cast("EngineRun", engine)).pair()).outcome == "ok"
+    assert engine.pieces == [["selfcheck-1", "selfcheck-2"]]
 
 
 def test_what_was_skipped_is_not_counted_as_ok() -> None:

@@ -103,10 +103,10 @@ class EngineProcess:
         how = describe_status(status) + (", out of memory" if out_of_memory else "")
         return Ending(how, status, self._lines.texts(), out_of_memory)
 
-    def send(self, frame: frames.RelayFrame) -> None:
-        """Tell the engine something, if it still listens."""
+    def send(self, *sent: frames.RelayFrame) -> None:
+        """Tell the engine something, all of it in one piece, if it still listens."""
         if self._writer is not None and not self._stopping and not self._writer.is_closing():
-            self._writer.write(frames.encode_frame(frame))
+            self._writer.write(b"".join(map(frames.encode_frame, sent)))
 
     async def stop(self, hurry: asyncio.Event) -> None:
         """Let an engine that is loaded close, within bounds; end one that is not."""

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from typing import Any
 
 from rhapsode_contract import frames
 from rhapsode_contract.wording import UNITS
@@ -101,7 +102,8 @@ class Questions:
         """Do two requests run beside each other?"""
         if self._engine.caps.slots < 2:
             return not_checked("maxSequences is 1: requests run one after the other")
-        one, other = self._ask(TOKENS, prompt=PROMPT), self._ask(TOKENS, prompt=OTHER_PROMPT)
+        requests = (self._request(TOKENS, prompt=prompt) for prompt in (PROMPT, OTHER_PROMPT))
+        one, other = self._engine.ask(*requests)
         ends = await self._engine.answer(one), await self._engine.answer(other)
         return judge_pair(one.heard, other.heard, ends, TOKENS)
 
@@ -114,6 +116,17 @@ class Questions:
         words = f"ended {UNITS['ms'](seconds * 1000)} after it was cancelled, {said} characters in; the next one ran"
         return Finding(measured=words, facts={"ms": round(seconds * 1000, 1), "tokens": finish.tokens_out})
 
-    def _ask(self, max_tokens: int, **wishes: object) -> Asked:
-        number = next(self._count)
-        return self._engine.ask(f"selfcheck-{number}", max_tokens, temperature=1.0, seed=number, **wishes)
+    def _ask(self, max_tokens: int, **wishes: Any) -> Asked:
+        return self._engine.ask(self._request(max_tokens, **wishes))[0]
+
+    def _request(self, max_tokens: int, **wishes: Any) -> frames.Generate:
+        """Return a request for so many tokens, or half of the context if that is less."""
+        number, context = next(self._count), self._engine.caps.context_tokens
+        return frames.Generate(
+            job_id=f"selfcheck-{number}",
+            max_tokens=min(max_tokens, max(1, context // 2)) if context else max_tokens,
+            correlation_id="selfcheck",
+            temperature=1.0,
+            seed=number,
+            **wishes,
+        )
