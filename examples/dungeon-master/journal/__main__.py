@@ -15,6 +15,8 @@ from journal.app import create_app
 from journal.storing import Store
 
 MAX_CONNECTIONS = 500
+KEEP_ALIVE_S = 75
+"""Longer than most clients keep a connection for later: one that is closed here may be used at that very moment."""
 EXAMPLES = """examples:
   python -m journal --database journal.db              at http://127.0.0.1:8765
   python -m journal --database journal.db --port 0     at a free port, which it prints
@@ -64,6 +66,7 @@ async def _serve(wish: argparse.Namespace) -> None:
         access_log=False,
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=5,
     )
     port = listening.getsockname()[1]
