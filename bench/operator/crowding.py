@@ -61,7 +61,7 @@ async def _gather(scene: Stage, count: int) -> float:
     async with scene.caller() as api, following(api, RESOURCES) as view:
         began = time.perf_counter()
         await api.create_all(names(count))
-        done = await view.until(lambda: all(map(_is_ready, view.workers.values())), "all pods are ready")
+        done = await view.until(lambda: sum(map(_is_ready, view.workers.values())) == count, "all pods are ready")
         await api.create_all(names(LOADERS, LOADING))
         await view.until(lambda: len(view.workers) == count + LOADERS, "those that load are there")
         return done - began
