@@ -23,7 +23,8 @@ def test_a_client_hears_pull_and_load_and_gets_its_tokens_on_one_connection(
 
 
 def test_progress_and_events_are_seen_while_it_loads(apply: Apply, cluster: Cluster) -> None:
-    stages = [{"stage": "importing", "seconds": 2}, {"stage": "loading weights", "seconds": 6}]
+    # an image has no gates: each stage lasts longer than a machine stands still, and so is in a line of the watch
+    stages = [{"stage": "importing", "seconds": 10}, {"stage": "loading weights", "seconds": 10}]
     slow = apply(worker("slow", options={"load": stages}))
     with cluster.watching("get", "iw", "slow", "-n", slow.namespace, "-w") as lines:
         slow.ready()

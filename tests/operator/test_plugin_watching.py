@@ -3,9 +3,11 @@
 import signal
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from support.gated_engine import Gates
 from support.kubelet import Kubelet
 from support.operators import PATIENCE_S, Cluster
 from support.plugins import Plugin, Plugins
@@ -20,6 +22,18 @@ metadata: {name: looker}
 rules:
 - {apiGroups: [rhapsode.dev], resources: [inferenceworkers], verbs: [get, list, watch]}
 """
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Gates:
+    """What holds loads: a stage is over in a second, and a status must tell of it."""
+    return Gates(tmp_path)
+
+
+@pytest.fixture
+def kubelet(cluster: Cluster, gates: Gates) -> Iterator[Kubelet]:
+    with Kubelet(cluster.server, environ=gates.environ) as running:
+        yield running
 
 
 @pytest.fixture
@@ -40,11 +54,16 @@ def test_one_worker_is_heard_with_its_pods_conditions_and_events(
     cluster: Cluster, kubelet: Kubelet, plugins: Plugins
 ) -> None:
     cluster.operate()
+    pull = kubelet.image_pull_takes("sim-0", "worker")
     cluster.apply(options={"load": LOAD})
     watch = plugins.run("watch", "sim")
+    watch.says("· Ready is False, ")
+    wait_until(lambda: ("GET", "sim-0") in plugins.proxy.forwarded, "the pod is listened to", PATIENCE_S)
+    pull.release()
+    # the resource and the pod are followed on two connections: either may tell first
+    for words in ("· Importing Simulator\n", "· Loading: loading weights, ", "· Ready after "):
+        watch.says(words)
     said = watch.says("Ready is True, AllReplicasReady: 1 of 1 pod serving")
-    for words in ("· Ready is False, ", "· Importing Simulator\n", "· Loading: loading weights, ", "· Ready after "):
-        assert words in said
     assert "sim-0: Importing" not in said, "one pod needs no prefix"
     pull = kubelet.image_pull_takes("sim-1", "worker")
     cluster.kubectl("scale", "iw/sim", "--replicas=2")
@@ -109,13 +128,17 @@ def test_who_may_not_listen_to_pods_hears_the_operator(cluster: Cluster, kubelet
     end(watch)
 
 
-def test_all_workers_are_a_line_per_change(cluster: Cluster, kubelet: Kubelet, plugins: Plugins) -> None:
+def test_all_workers_are_a_line_per_change(
+    cluster: Cluster, gates: Gates, kubelet: Kubelet, plugins: Plugins
+) -> None:
+    gates.hold("loading weights")
     cluster.operate()
     watch = plugins.run("watch")
     everywhere = plugins.run("watch", "-A")
     watch.says(f"no InferenceWorker in {cluster.namespace} yet")
     cluster.apply("a", options={"load": LOAD})
     watch.says("loading weights")
+    gates.release("loading weights")
     watch.says("1/1      Ready      loaded")
     plugins.proxy.cut_watches()
     cluster.apply("b", suspend=True)

@@ -56,6 +56,7 @@ def test_refused_writes_lost_answers_and_cut_watches_cost_time_only(
     wait_all(cluster)
     audit.begin_to_count(*NAMES)
     for seed in (1, 2):
+        audit.catch_up()
         made = audit.made.total()
         apply_all(cluster, seed)
         for more in (1, 3, 5):
@@ -63,6 +64,7 @@ def test_refused_writes_lost_answers_and_cut_watches_cost_time_only(
             faults.cut_watches()
         wait_all(cluster)
     assert faults.struck > 20
+    audit.catch_up()
     assert [audit.made[name] for name in NAMES] == [6, 6, 6]
     assert all(audit.fewest[name] >= 1 for name in NAMES)
     faults.refused_share = faults.lost_share = 0.0
@@ -89,6 +91,7 @@ def test_a_pod_that_the_watch_has_not_told_of_is_neither_made_twice_nor_changed(
     wait_until(lambda: operator.metric('rhapsode_reconcile_total{result="ok"}') > runs, "the change is seen")
     faults.release_watches("/pods")
     cluster.wait_ready()
+    audit.catch_up()
     assert audit.made["sim"] == 2
 
 
@@ -123,6 +126,7 @@ def test_a_second_operator_finishes_what_a_killed_leader_began(
     audit.wait_made(7)
     lose(leader, cluster)
     wait_all(cluster)
+    audit.catch_up()
     assert [audit.made[name] for name in NAMES] == [4, 4, 4]
     assert standby.complaints() == []
 
@@ -137,6 +141,7 @@ def test_two_operators_that_both_work_make_no_pod_twice(cluster: Cluster, hollow
         wait_all(cluster)
     cluster.kubectl("scale", "iw", *NAMES, "--replicas=1")
     wait_all(cluster)
+    audit.catch_up()
     assert [audit.made[name] for name in NAMES] == [6, 6, 6]
     for operator in both:
         assert operator.complaints() == []
@@ -159,6 +164,7 @@ def test_an_operator_that_cannot_renew_its_lease_ends_and_the_next_one_goes_on(
     faults.release_watches("/pods")
     second = cluster.operate(RHAPSODE_POD_NAME="operator-1")
     wait_all(cluster)
+    audit.catch_up()
     assert [audit.made[name] for name in NAMES] == [4, 4, 4]
     assert second.complaints() == []
 
@@ -179,6 +185,7 @@ def test_a_clock_that_is_a_minute_off_neither_takes_a_lease_nor_makes_another_po
         for seed in (0, 1):
             apply_all(cluster, seed)
             wait_all(cluster)
+        audit.catch_up()
         assert [audit.made[name] for name in NAMES] == [4, 4, 4]
         assert standby.complaints() == []
         standby.close()

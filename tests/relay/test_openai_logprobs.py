@@ -48,7 +48,7 @@ def check_chat(content: list[dict[str, Any]]) -> None:
 
 
 def test_a_conversation_is_told_token_by_token(relay: Relay) -> None:
-    with FakeWorker(relay.socket, logprobs=True) as worker, chat(relay.port, **WISH[CHAT]) as stream:
+    with FakeWorker(relay.socket, logprobs=True) as worker, chat(relay.port, later=True, **WISH[CHAT]) as stream:
         job = serve(worker)
         said = choices(finish(stream))
     assert job.logprobs
@@ -58,7 +58,10 @@ def test_a_conversation_is_told_token_by_token(relay: Relay) -> None:
 
 
 def test_a_text_is_told_token_by_token(relay: Relay) -> None:
-    with FakeWorker(relay.socket, logprobs=True) as worker, chat(relay.port, path=TEXT, **WISH[TEXT]) as stream:
+    with (
+        FakeWorker(relay.socket, logprobs=True) as worker,
+        chat(relay.port, later=True, path=TEXT, **WISH[TEXT]) as stream,
+    ):
         serve(worker)
         said = [one["logprobs"] for one in choices(finish(stream))]
     told = [pair for one in said for pair in zip(one["tokens"], one["token_logprobs"], strict=True)]
@@ -101,7 +104,7 @@ def test_narration_rides_on_a_chunk_with_probabilities_as_on_any(relay: Relay) -
 
 
 def test_who_asks_for_none_is_told_none(relay: Relay) -> None:
-    with FakeWorker(relay.socket, logprobs=True) as worker, chat(relay.port, logprobs=False) as stream:
+    with FakeWorker(relay.socket, logprobs=True) as worker, chat(relay.port, later=True, logprobs=False) as stream:
         assert not worker.serve("a").logprobs
         assert all("logprobs" not in one for one in choices(finish(stream)))
 

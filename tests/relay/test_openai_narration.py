@@ -186,7 +186,7 @@ def test_it_is_told_while_the_model_loads(relay: Relay) -> None:
 
 
 def test_the_body_wins_over_the_header(relay: Relay, worker: FakeWorker) -> None:
-    with chat(relay.port, narration="off", headers={"X-Narration": "chunk"}) as stream:
+    with chat(relay.port, later=True, narration="off", headers={"X-Narration": "chunk"}) as stream:
         worker.serve("a")
         assert finish(stream).narrations == []
     with chat(relay.port, narration="chunk", headers={"X-Narration": "off"}) as stream:

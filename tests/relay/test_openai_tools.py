@@ -52,7 +52,7 @@ def calls_in(told: Told) -> list[tuple[str, str, Any]]:
 
 def test_calls_are_told_in_a_stream_by_ids_of_their_own(relay: Relay) -> None:
     wishes: dict[str, Any] = {"tools": TOOLS, "stream_options": {"include_usage": True}}
-    with FakeWorker(relay.socket, tools=True) as worker, chat(relay.port, **wishes) as stream:
+    with FakeWorker(relay.socket, tools=True) as worker, chat(relay.port, later=True, **wishes) as stream:
         job = worker.serve(*SAID)
         told = finish(stream)
     assert [tool.function.name for tool in job.tools] == ["sing", "rest"]
@@ -83,14 +83,14 @@ def test_an_answer_that_only_calls_has_no_content_and_one_without_calls_is_as_ev
 
 
 def test_a_call_that_was_cut_off_is_text_and_nothing_of_it_is_lost(relay: Relay) -> None:
-    with FakeWorker(relay.socket, tools=True) as worker, chat(relay.port, tools=TOOLS) as stream:
+    with FakeWorker(relay.socket, tools=True) as worker, chat(relay.port, later=True, tools=TOOLS) as stream:
         worker.serve("<tool_call>", '{"name":"si')
         told = finish(stream)
     assert (told.text, told.finish_reason, calls_in(told)) == ('<tool_call>{"name":"si', "stop", [])
 
 
 def test_a_worker_that_is_lost_within_a_call_leaves_what_it_said_and_an_error(relay: Relay) -> None:
-    with FakeWorker(relay.socket, tools=True) as worker, chat(relay.port, tools=TOOLS) as stream:
+    with FakeWorker(relay.socket, tools=True) as worker, chat(relay.port, later=True, tools=TOOLS) as stream:
         job = worker.begin()
         worker.speak(job, "Well", "<tool_call>", '{"name":')
         wait_until(lambda: stream.read_some() and b"Well" in stream.raw, "the text before the call is told")
@@ -110,7 +110,10 @@ def test_one_call_at_a_time_if_the_client_wants_no_more(relay: Relay) -> None:
 @pytest.mark.parametrize("choice", ["required", NAMED])
 def test_a_tool_that_must_be_called_is_a_schema_for_the_engine(relay: Relay, choice: Any) -> None:
     wishes: dict[str, Any] = {"tools": TOOLS, "tool_choice": choice}
-    with FakeWorker(relay.socket, tools=True, json_schema=True) as worker, chat(relay.port, **wishes) as stream:
+    with (
+        FakeWorker(relay.socket, tools=True, json_schema=True) as worker,
+        chat(relay.port, later=True, **wishes) as stream,
+    ):
         job = worker.serve(SING[:9], SING[9:])
         told = finish(stream)
     assert job.json_schema is not None
@@ -122,7 +125,7 @@ def test_a_tool_that_must_be_called_is_a_schema_for_the_engine(relay: Relay, cho
 
 
 def test_no_tool_is_offered_if_the_client_wants_no_call(relay: Relay) -> None:
-    with FakeWorker(relay.socket) as worker, chat(relay.port, tools=TOOLS, tool_choice="none") as stream:
+    with FakeWorker(relay.socket) as worker, chat(relay.port, later=True, tools=TOOLS, tool_choice="none") as stream:
         job = worker.serve(f"<tool_call>{SING}</tool_call>")
         assert finish(stream).text == f"<tool_call>{SING}</tool_call>"
     assert job.tools == []
@@ -135,7 +138,10 @@ def test_calls_and_their_results_are_told_to_the_model(relay: Relay) -> None:
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "content": [{"type": "text", "text": "la"}], "tool_call_id": "call_1"},
     ]
-    with FakeWorker(relay.socket, tools=True) as worker, chat(relay.port, messages=messages, tools=TOOLS) as stream:
+    with (
+        FakeWorker(relay.socket, tools=True) as worker,
+        chat(relay.port, later=True, messages=messages, tools=TOOLS) as stream,
+    ):
         job = worker.serve("done")
         assert finish(stream).text == "done"
     assert job.messages is not None
@@ -184,7 +190,7 @@ def test_what_makes_no_sense_is_refused_by_name(shared: Relay, wishes: dict[str,
 
 def test_penalties_reach_the_worker(relay: Relay) -> None:
     wishes: dict[str, Any] = {"presence_penalty": -2, "frequency_penalty": 0.5}
-    with FakeWorker(relay.socket, penalties=True) as worker, chat(relay.port, **wishes) as stream:
+    with FakeWorker(relay.socket, penalties=True) as worker, chat(relay.port, later=True, **wishes) as stream:
         job = worker.serve("la")
         finish(stream)
     assert (job.presence_penalty, job.frequency_penalty) == (-2, 0.5)

@@ -6,7 +6,7 @@ import pytest
 
 from rhapsode_contract import frames
 from rhapsode_contract.events import EventId
-from support.fake_worker import FakeWorker
+from support.fake_worker import FakeWorker, finished, spoken
 from support.processes import Relay
 from support.streams import actions_of, ask, names_of, resume, text_of
 
@@ -110,11 +110,9 @@ def test_a_running_job_goes_on_for_a_reader_that_comes_back(relay: Relay, worker
 def test_channels_filter_and_keep_ids(relay: Relay, worker: FakeWorker, channels: str, names: list[str]) -> None:
     with ask(relay.port) as everything:
         job = worker.begin()
-        worker.speak(job, "a")
-        worker.send(
-            frames.Narration(human="n", job_id=job.job_id), frames.Data(action="x", payload=[1], job_id=job.job_id)
-        )
-        worker.finish(job, 1)
+        narration = frames.Narration(human="n", job_id=job.job_id)
+        data = frames.Data(action="x", payload=[1], job_id=job.job_id)
+        worker.send(*spoken(job, "a"), narration, data, finished(job, 1))
         ids = {event.id: event.raw for event in everything.rest()[1:]}
     with resume(relay.port, job.job_id, query=f"?channels={channels}") as stream:
         events = stream.rest()

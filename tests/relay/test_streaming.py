@@ -7,7 +7,7 @@ import time
 from rhapsode_contract import frames
 from rhapsode_contract.events import EventId
 from support.conversations import conversing
-from support.fake_worker import FakeWorker
+from support.fake_worker import FakeWorker, finished, spoken
 from support.processes import Relay, running_relay, wait_until
 from support.streams import actions_of, ask, names_of, resume, text_of
 
@@ -15,9 +15,8 @@ from support.streams import actions_of, ask, names_of, resume, text_of
 def test_a_stream_tells_its_story_in_order(relay: Relay, worker: FakeWorker) -> None:
     with ask(relay.port, headers={"X-Correlation-Id": "req-1"}) as stream:
         job = worker.begin()
-        worker.speak(job, "Hé", "llo", " 🌅")
-        worker.send(frames.Narration(human="3 tokens so far", action="tokens", job_id=job.job_id))
-        worker.finish(job, 3)
+        narration = frames.Narration(human="3 tokens so far", action="tokens", job_id=job.job_id)
+        worker.send(*spoken(job, "Hé", "llo", " 🌅"), narration, finished(job, 3))
         events = stream.rest()
     assert stream.ended
     assert names_of(events) == ["queued", "narration", "started", "token", "narration", "metrics", "end", "done"]

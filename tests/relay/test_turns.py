@@ -100,7 +100,8 @@ def test_a_reader_that_was_cut_off_gets_the_rest() -> None:
         table.worker.speak(job, *NARRATIVE[1:], start=1)
         table.worker.finish(job, len(NARRATIVE))
         table.intend()
-        table.outside.wait_call("/narratives")
+        view = f"/v1/inference/{job.job_id}"
+        wait_until(lambda: table.relay.get(view).json()["status"] == "completed", "the turn is over")
         with resume(table.relay.port, job.job_id, cursor.id) as again:
             told = again.rest()
         assert text_of(told) == "".join(NARRATIVE[1:])

@@ -80,13 +80,20 @@ def _text_of(choice: Chunk) -> str:
 
 
 def chat(
-    port: int, *, path: str = CHAT, headers: dict[str, str] | None = None, buffer: int | None = None, **wishes: Any
+    port: int,
+    *,
+    path: str = CHAT,
+    headers: dict[str, str] | None = None,
+    buffer: int | None = None,
+    later: bool = False,
+    **wishes: Any,
 ) -> Stream:
-    """Ask for a streamed answer; `buffer` is what the client's kernel takes of it unasked."""
-    question = {"prompt": "hello"} if path == TEXT else {"messages": HELLO}
-    return Stream(
-        port, path, method="POST", body=question | {"stream": True} | wishes, headers=headers, receive_buffer=buffer
-    )
+    """Ask for a streamed answer; `buffer` is what the client's kernel takes of it unasked.
+
+    Without narration the answer begins with the model's: who serves it next, itself, reads it `later`.
+    """
+    body = ({"prompt": "hello"} if path == TEXT else {"messages": HELLO}) | {"stream": True} | wishes
+    return Stream(port, path, method="POST", body=body, headers=headers, receive_buffer=buffer, later=later)
 
 
 def finish(stream: Stream) -> Told:

@@ -30,7 +30,8 @@ class FakeGpu(ctypes.Structure):
         *((name, ctypes.c_uint64) for name in ("total", "used", "reserved", "throttle")),
         *((name, ctypes.c_uint32) for name in ("util", "temp", "power_mw", "limit_mw")),
         *((name, ctypes.c_uint32) for name in ("error", "memory_v2_error", "memory_v1_error")),
-        *((name, ctypes.c_uint32) for name in ("lacks", "hidden", "parent", "mig", "xid", "xid_instance", "pad")),
+        *((name, ctypes.c_uint32) for name in ("lacks", "hidden", "parent", "mig")),
+        *((name, ctypes.c_uint32) for name in ("xid", "xid_instance", "restless")),
     ]  # fmt: skip
 
 

@@ -17,6 +17,15 @@ _decoder = msgspec.json.Decoder(frames.RelayFrame)
 F = TypeVar("F")
 
 
+def spoken(job: frames.Generate, *texts: str, start: int = 0) -> list[frames.Token]:
+    """Return tokens, one frame each."""
+    return [frames.Token(job_id=job.job_id, i=start + at, t=text) for at, text in enumerate(texts)]
+
+
+def finished(job: frames.Generate, tokens: int) -> frames.Finish:
+    return frames.Finish(job_id=job.job_id, stop_reason="stop", tokens_out=tokens, prompt_tokens=3, decode_time_ms=1)
+
+
 class FakeWorker:
     """One connection to a relay's worker socket."""
 
@@ -83,18 +92,15 @@ class FakeWorker:
 
     def speak(self, job: frames.Generate, *texts: str, start: int = 0) -> None:
         """Send tokens, one frame each."""
-        self.send(*(frames.Token(job_id=job.job_id, i=start + at, t=text) for at, text in enumerate(texts)))
+        self.send(*spoken(job, *texts, start=start))
 
     def finish(self, job: frames.Generate, tokens: int) -> None:
-        self.send(
-            frames.Finish(job_id=job.job_id, stop_reason="stop", tokens_out=tokens, prompt_tokens=3, decode_time_ms=1)
-        )
+        self.send(finished(job, tokens))
 
     def serve(self, *texts: str) -> frames.Generate:
-        """Take the next job and answer it with these tokens."""
+        """Take the next job and answer it with these tokens, in one piece: a tick of the relay between would measure."""
         job = self.begin()
-        self.speak(job, *texts)
-        self.finish(job, len(texts))
+        self.send(*spoken(job, *texts), finished(job, len(texts)))
         return job
 
     def is_closed(self, seconds: float = 60.0) -> bool:

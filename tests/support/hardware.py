@@ -18,10 +18,12 @@ from support.fake_nvml import FakeNvml
 MIB = 2**20
 CONTEXT = 500 * MIB
 PATIENCE_S = 300
-SHORT = ("--every", "0.1", "--step", "64MiB", "--steps", "2", "--hold", "0.3")
-PATIENT = ("--limit", "20", "--call-limit", "30")
-FAULTY = ("--limit", "2", "--call-limit", "5")
-"""For a driver that fails: it is given up soon. Seconds in which this machine stood still do not count."""
+SHORT = ("--every", "0.1", "--step", "64MiB", "--steps", "2", "--hold", "1")
+PATIENT = ("--limit", "30", "--call-limit", "30")
+WRONG = ("--limit", "2", "--call-limit", "30")
+"""For a driver that tells wrong sizes: those are given up soon. Seconds in which the bench stood still do not count."""
+HANGING = ("--limit", "30", "--call-limit", "5")
+"""For a call that hangs: it is given up soon. Seconds count in which a process stood still that the bench asks."""
 HASTY = ("--limit", "0.5", "--call-limit", "5")
 
 

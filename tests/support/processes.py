@@ -115,8 +115,10 @@ class Running:
         """Return the `count`-th record of an event, once it is there."""
 
         def found() -> dict[str, Any] | None:
+            if is_over := self.process.poll() is not None:
+                self._hear_out()
             same = [record for record in list(self.records) if record.get("event") == event]
-            if len(same) < count and self.process.poll() is not None:
+            if len(same) < count and is_over:
                 raise AssertionError(f"ended with {self.process.returncode}: {self.errors[-5:]} {self.lines[-5:]}")
             return same[count - 1] if len(same) >= count else None
 
@@ -129,9 +131,12 @@ class Running:
     def wait(self, seconds: float = DEADLINE_S) -> int:
         """Return the exit status."""
         status = self.process.wait(seconds)
+        self._hear_out()
+        return status
+
+    def _hear_out(self) -> None:
         for reader in self._readers:
             reader.join(5)
-        return status
 
     def close(self) -> None:
         """End the process if it has not."""
@@ -174,8 +179,12 @@ class Relay(Running):
         }
         super().__init__([sys.executable, "-m", "rhapsode_relay"], environ | (more or {}))
         self.client = httpx.Client(base_url=self.url)
-        self.wait_record("relay_start")
-        wait_until(lambda: _answers(self.admin_url), "the relay answers")
+        try:
+            self.wait_record("relay_start")
+            wait_until(lambda: _answers(self.admin_url), "the relay answers")
+        except BaseException:
+            self.close()
+            raise
 
     def get(self, path: str) -> httpx.Response:
         return self.client.get(path)

@@ -6,7 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 import httpx
@@ -63,6 +63,8 @@ class Session:
         self.port, self.admin_port, self.journal_port = free_port(), free_port(), free_port()
         self.folder = folder
         self.background: list[subprocess.Popen[bytes]] = []
+        self.held: dict[str, Callable[[], None]] = {}
+        """What stands still until a watch has printed a line, by the line's pattern, and how it is released."""
         self.environ = (
             os.environ
             | {
@@ -106,16 +108,26 @@ class Session:
         return text
 
     def _watch(self, command: str) -> str:
-        """Run a command that never ends until what it watches is ready."""
+        """Run a command that never ends until what it watches is ready, and all is told of that."""
         watching = ["timeout", str(WATCH_S), *shlex.split(command)]
         said = ""
         with subprocess.Popen(watching, cwd=ROOT, env=self.environ, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 said += line
-                if re.search(r"\bTrue +Ready +loaded\b", line):
+                for pattern in [one for one in self.held if re.search(one, line)]:
+                    self.held.pop(pattern)()
+                if ready := re.match(r"(\S+) +True +Ready +loaded\b", line):
+                    self._wait_told(ready[1])
                     process.terminate()
         return said
+
+    def _wait_told(self, worker: str) -> None:
+        """Wait for what comes after the line that says Ready: the Event, and what the workers narrate."""
+        event = f"kubectl get events -o name --field-selector involvedObject.name={worker},reason=AllReplicasReady"
+        wait_until(lambda: "event/" in self.run(event), f"an Event tells that {worker} is ready", WATCH_S)
+        wide = f"kubectl get iw {worker} -o wide"
+        wait_until(lambda: "Ready after" in self.run(wide), f"{worker} tells that it is ready", WATCH_S)
 
     def _start(self, command: str) -> None:
         self.background.append(

@@ -88,7 +88,7 @@ class WebSocket(Stream):
                 self._parts.clear()
         elif isinstance(event, Ping):
             self.pings += 1
-            self.send(event.response())
+            self._agree(event)
         elif isinstance(event, Pong):
             self.pongs += 1
         elif isinstance(event, CloseConnection):
@@ -96,7 +96,7 @@ class WebSocket(Stream):
             if self._peer.state is ConnectionState.REMOTE_CLOSING:
                 self._agree(event)
 
-    def _agree(self, event: CloseConnection) -> None:
+    def _agree(self, event: CloseConnection | Ping) -> None:
         try:
             self.send(event.response())
         except OSError:

@@ -35,7 +35,9 @@ class Stream:
         chunk: int = 65536,
         timeout: float = 60.0,
         host: str = "127.0.0.1",
+        later: bool = False,
     ) -> None:
+        """Ask, and read the head of the answer; or do so `later`, with what is read first."""
         self._chunk = chunk
         self.sock = socket.socket()
         if receive_buffer is not None:
@@ -52,7 +54,8 @@ class Stream:
         try:
             self.sock.connect((host, port))
             self.sock.sendall(_request(method, path, body, headers or {}))
-            self._read_head()
+            if not later:
+                self._read_head()
         except BaseException:
             self.sock.close()
             raise
@@ -124,6 +127,9 @@ class Stream:
         self._unframe()
 
     def _receive(self) -> bool:
+        if not self.status:
+            self._read_head()
+            return True
         try:
             data = self.sock.recv(self._chunk)
         except ConnectionResetError:

@@ -1,11 +1,9 @@
 """`make hardware` on a driver that the test plays: the arithmetic, the ways to end, and every way to fail."""
 
-import itertools
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pynvml
@@ -16,12 +14,13 @@ from support.fake_cuda import environ
 from support.fake_nvml import GIB, TEMP, THROTTLE, FakeNvml
 from support.hardware import (
     CONTEXT,
-    FAULTY,
+    HANGING,
     HASTY,
     MIB,
     PATIENCE_S,
     PATIENT,
     SHORT,
+    WRONG,
     Measured,
     changes,
     failed,
@@ -101,14 +100,14 @@ def test_what_nvml_supports_and_costs_is_reported(driver: FakeNvml, folder: Path
 
 
 def test_memory_that_does_not_come_back_after_kill_9_fails(driver: FakeNvml, folder: Path) -> None:
-    status, said, measured = measure(driver, folder, *FAULTY, keep="1")
+    status, said, measured = measure(driver, folder, *WRONG, keep="1")
     assert status == 1
     why = "kill -9: NVML told 628.0 MiB too much"
     assert failed(measured.report()) == {"All is back when it is killed (kill -9) with all held": why}, said
 
 
 def test_memory_that_is_told_to_half_fails(driver: FakeNvml, folder: Path) -> None:
-    status, said, measured = measure(driver, folder, *FAULTY, shown="25")
+    status, said, measured = measure(driver, folder, *WRONG, shown="25")
     wrong = failed(measured.report())
     assert status == 1, said
     assert wrong["Taken memory is told, to the size"].startswith("take, 1 of 2: NVML told 48.0 MiB too little")
@@ -131,7 +130,8 @@ def test_memory_that_is_told_to_half_fails(driver: FakeNvml, folder: Path) -> No
 def test_a_call_that_fails_while_growing_ends_it_and_what_was_held_comes_back(
     driver: FakeNvml, folder: Path, fault: dict[str, str], words: str
 ) -> None:
-    status, said, measured = measure(driver, folder, *FAULTY, **fault)
+    limits = HANGING if "hang" in fault else PATIENT
+    status, said, measured = measure(driver, folder, *limits, **fault)
     report = measured.report()
     assert status == 1, said
     wrong = failed(report)
@@ -233,7 +233,8 @@ def test_what_cannot_be_measured_is_refused_with_what_to_do(
     driver: FakeNvml, folder: Path, trouble: Callable[[FakeNvml], None], fault: dict[str, str], words: str
 ) -> None:
     trouble(driver)
-    status, said, measured = measure(driver, folder, "--gpu", "1", *FAULTY, **fault)
+    limits = HANGING if driver.state.hang or "hang" in fault else PATIENT
+    status, said, measured = measure(driver, folder, "--gpu", "1", *limits, **fault)
     assert (status, measured.files) == (2, []), said
     assert words in said.splitlines()[-1]
 
@@ -242,32 +243,15 @@ def test_a_cuda_library_that_is_none_is_refused(driver: FakeNvml, folder: Path, 
     (tmp_path / "libcuda.so.1").write_text("none")
     both = environ(driver)
     both["LD_LIBRARY_PATH"] = f"{tmp_path}:{both['LD_LIBRARY_PATH']}"
-    measured = Measured(folder, *SHORT, *FAULTY, environ=both)
+    measured = Measured(folder, *SHORT, *PATIENT, environ=both)
     status, _, said = measured.done()
     assert (status, measured.files) == (2, []), said
     assert "libcuda.so.1: not loaded" in said
     assert "install the NVIDIA driver's CUDA library" in said
 
 
-@pytest.fixture
-def neighbour(driver: FakeNvml) -> Iterator[None]:
-    """Somebody else who takes memory all the time."""
-    stop = threading.Event()
-
-    def work() -> None:
-        for held in itertools.cycle(range(600)):
-            driver.gpus[0].used = GIB + held * 100 * MIB
-            if stop.wait(0.05):
-                return
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield
-    stop.set()
-    thread.join()
-
-
-def test_a_gpu_that_someone_else_uses_is_refused(driver: FakeNvml, folder: Path, neighbour: None) -> None:
-    status, said, measured = measure(driver, folder, *FAULTY, "--every", "0.5")  # the neighbour has its turn between
+def test_a_gpu_that_someone_else_uses_is_refused(driver: FakeNvml, folder: Path) -> None:
+    driver.gpus[0].restless = 100 * MIB
+    status, said, measured = measure(driver, folder, *PATIENT)
     assert (status, measured.files) == (2, []), said
     assert "someone else uses it. End that, or choose another --gpu." in said

@@ -17,7 +17,7 @@ from bench.hardware.telling import page
 
 from support.documents import links
 from support.fake_nvml import GIB, FakeNvml
-from support.hardware import CONTEXT, FAULTY, PATIENT, Measured, measure, measuring
+from support.hardware import CONTEXT, PATIENT, Measured, measure, measuring
 from support.processes import DEADLINE_S, wait_until
 
 
@@ -172,7 +172,7 @@ def test_a_killed_measurement_holds_no_memory_and_writes_nothing(
 
 
 def test_an_interrupted_measurement_says_so_and_gives_all_back(driver: FakeNvml, tmp_path: Path) -> None:
-    with measuring(driver, tmp_path / "reports", *FAULTY, "--hold", "600") as measured:
+    with measuring(driver, tmp_path / "reports", *PATIENT, "--hold", "600") as measured:
         wait_until(lambda: driver.gpus[0].used > GIB + CONTEXT, "memory is held")
         measured.send(signal.SIGINT)
         status, out, said = measured.done()

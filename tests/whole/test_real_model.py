@@ -18,6 +18,8 @@ from support.streams import actions_of, ask, names_of, text_of
 pytestmark = pytest.mark.model
 
 STORY = "Tell me a story about a singer who crossed the sea."
+LONG = 1900
+"""Tokens of a story that is not over when a test that stood still looks at it: nearly all that the context has room for."""
 
 
 def test_narration_comes_before_the_first_token_and_the_text_is_proven(smollm_play: Play) -> None:
@@ -41,7 +43,7 @@ def test_narration_comes_before_the_first_token_and_the_text_is_proven(smollm_pl
 def test_tokens_arrive_one_by_one_while_they_are_made(smollm_play: Play) -> None:
     """ "Streaming" that computes everything first would have it all when the engine is stopped at its first tokens."""
     arrived, heard = [0], ""
-    with ask(smollm_play.port, chat(STORY), max_tokens=400, temperature=0) as stream:
+    with ask(smollm_play.port, chat(STORY), max_tokens=LONG, temperature=0) as stream:
         url = f"{smollm_play.url}/v1/inference/{stream.headers['x-job-id']}"
         for _ in range(3):
             while len(heard) <= arrived[-1]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _HEADER = 16
-_GPU_BYTES = 96
+_GPU_BYTES = 88
 _USED_AT = 8
 
 

@@ -15,7 +15,7 @@
 struct gpu {
     uint64_t total, used, reserved, throttle;
     uint32_t util, temp, power_mw, limit_mw, error, memory_v2_error, memory_v1_error;
-    uint32_t lacks, hidden, parent, mig, xid, xid_instance, pad;
+    uint32_t lacks, hidden, parent, mig, xid, xid_instance, restless;
 };
 static struct state { uint32_t init_error, hang, count, opened; struct gpu gpu[16]; } *S;
 static struct { uint64_t bytes, seen; struct gpu *gpu; } *held;  /* shared with the guardian */

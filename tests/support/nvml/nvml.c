@@ -19,7 +19,8 @@ typedef struct gpu {
     uint32_t error;            /* what every call on it answers, 0: all is well */
     uint32_t memory_v2_error;  /* what version 2 of the memory question answers */
     uint32_t memory_v1_error;
-    uint32_t lacks, hidden, parent, mig, xid, xid_instance, pad;
+    uint32_t lacks, hidden, parent, mig, xid, xid_instance;
+    uint32_t restless;         /* bytes that it is found to use more at each question: somebody else works on it */
 } *Dev;
 static struct state { uint32_t init_error, hang, count, opened; struct gpu gpu[16]; } none, *S = &none;
 static int up;
@@ -90,17 +91,20 @@ Ret nvmlDeviceGetName(Dev dev, char *text, unsigned size) {
     DEV(dev); snprintf(text, size, dev->parent ? "NVIDIA H100 MIG 3g.40gb" : "NVIDIA H100 80GB"); return OK;
 }
 
+static uint64_t used(Dev dev) {  /* others move it too */
+    return dev->restless ? __sync_add_and_fetch(&dev->used, dev->restless) : dev->used;
+}
 struct memory { uint64_t total, free, used; };
 struct memory_v2 { uint32_t version; uint64_t total, reserved, free, used; };
 Ret nvmlDeviceGetMemoryInfo(Dev dev, struct memory *out) {
     DEV(dev); if (dev->memory_v1_error) return (Ret)dev->memory_v1_error;
-    out->total = dev->total; out->used = dev->used + dev->reserved; out->free = out->total - out->used; return OK;
+    out->total = dev->total; out->used = used(dev) + dev->reserved; out->free = out->total - out->used; return OK;
 }
 #ifndef OLD_DRIVER
 Ret nvmlDeviceGetMemoryInfo_v2(Dev dev, struct memory_v2 *out) {
     DEV(dev); if (dev->memory_v2_error) return (Ret)dev->memory_v2_error;
     if (out->version != 0x02000028) return OLD;
-    out->total = dev->total; out->used = dev->used; out->reserved = dev->reserved;
+    out->total = dev->total; out->used = used(dev); out->reserved = dev->reserved;
     out->free = out->total - out->used - out->reserved; return OK;
 }
 #define nvmlDeviceGetThrottle nvmlDeviceGetCurrentClocksEventReasons
