@@ -53,7 +53,7 @@ class Job:
         self.stop_reason: frames.StopReason | None = None
         self.accepted_at = time.monotonic()
         self.created = int(time.time())
-        """The same moment in seconds since the epoch: two answers about one job say the same."""
+        """The same in seconds since the epoch: all answers about a job say the same while this relay lives."""
         self.started_at: float | None = None
         self.first_token_at: float | None = None
         self.ended_at: float | None = None

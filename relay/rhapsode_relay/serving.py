@@ -6,6 +6,10 @@ uvicorn's parser bounds neither headers nor the time they may take, and answers 
 
 import asyncio
 import contextlib
+import fcntl
+import socket
+import sys
+import termios
 import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Protocol, cast
@@ -74,8 +78,11 @@ class Client:
 
     @property
     def unsent(self) -> int:
-        """Bytes that the kernel has not taken yet."""
-        return self._protocol.transport.get_write_buffer_size()
+        """Bytes that the client's machine has not taken yet: ours, and those that the kernel has of us."""
+        transport = self._protocol.transport
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # it is closed
+            return transport.get_write_buffer_size() + _queued(transport.get_extra_info("socket"))
+        return 0
 
     def upgrade(self, hear: Callable[[bytes], None]) -> None:
         """Speak another protocol from now on; `hear` is given all that comes."""
@@ -91,6 +98,10 @@ class Client:
         self._protocol.transport.abort()
 
     stall = abort
+
+
+def _queued(connection: socket.socket) -> int:
+    return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def client_of(scope: Any) -> Client:

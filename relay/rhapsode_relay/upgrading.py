@@ -20,7 +20,12 @@ from rhapsode_relay.serving import Client
 
 DONE, GOING_AWAY, REFUSED, TOO_LONG, FAILED, COME_BACK = 1000, 1001, 1008, 1009, 1011, 1013
 LINGER_S = 2.0
-"""How long a client may take nothing of what is left for it, and then may take to agree to the end."""
+"""How long a client may take nothing of what is left for it, and then may take to agree to the end.
+
+Where the relay itself ends, uvicorn cuts it off after a second."""
+_LOOK_S = 0.1
+"""How often that is looked at. Where this whole process stands still, one look is late and the others are not."""
+_LOOKS = round(LINGER_S / _LOOK_S)
 MAX_WORDS = 1024
 """Bytes that a client may say."""
 _HANDSHAKE = {b"connection", b"upgrade", b"sec-websocket-key", b"sec-websocket-version"}
@@ -93,14 +98,16 @@ class Socket:
         if not self._closed:
             self._closed = True
             self._answer(CloseConnection(code, reason))
-            self._linger(self.client.unsent)
+            self._linger(self.client.unsent, _LOOKS)
 
-    def _linger(self, unsent: int) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._part, unsent)
+    def _linger(self, unsent: int, looks: int) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self._look, unsent, looks - 1)
 
-    def _part(self, unsent: int) -> None:
+    def _look(self, unsent: int, looks: int) -> None:
         if (left := self.client.unsent) < unsent:  # slow is not stuck: cutting it off now would lose the rest
-            self._linger(left)
+            self._linger(left, _LOOKS)
+        elif looks:
+            self._linger(unsent, looks)
         else:
             self.client.abort()
 

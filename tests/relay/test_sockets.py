@@ -197,18 +197,19 @@ def test_pings_of_one_that_reads_nothing_are_not_heaped(running: Running) -> Non
 
 
 class Wire:
-    """A connection that keeps what is sent, and takes as much of it before each look as a test says."""
+    """A connection that keeps what is sent; its client has three hundred bytes to take, so many a second."""
 
     full = False
 
-    def __init__(self, *unsent: int) -> None:
+    def __init__(self, per_second: float = 0) -> None:
         self.sent = b""
-        self.left = [*unsent]
         self.aborted = False
+        self._per_second = per_second
+        self._began = asyncio.get_running_loop().time()
 
     @property
     def unsent(self) -> int:
-        return self.left.pop(0)
+        return max(0, 300 - int(self._per_second * (asyncio.get_running_loop().time() - self._began)))
 
     def send(self, data: bytes) -> None:
         self.sent += data
@@ -234,7 +235,7 @@ def stalled(wire: Wire) -> Socket:
 
 def test_one_that_takes_nothing_is_told_why_and_then_cut_off() -> None:
     async def stall() -> Wire:
-        stream = stalled(wire := Wire(300, 300))
+        stream = stalled(wire := Wire())
         stream.write(b"id: a-b-1\nevent: token\ndata: {}\n\n")
         stream.stall()
         assert stream.full
@@ -253,8 +254,8 @@ def test_one_that_takes_nothing_is_told_why_and_then_cut_off() -> None:
 
 def test_one_that_takes_what_is_left_slowly_has_time_for_all_of_it() -> None:
     async def take() -> tuple[bool, bool]:
-        stalled(wire := Wire(300, 200, 0, 0))
-        await asyncio.sleep(LINGER_S * 2.5)
+        stalled(wire := Wire(per_second=75))
+        await asyncio.sleep(4 + LINGER_S * 0.9)
         waited_for = not wire.aborted
         await asyncio.sleep(LINGER_S)
         return waited_for, wire.aborted

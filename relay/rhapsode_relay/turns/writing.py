@@ -14,6 +14,9 @@ from rhapsode_relay.turns.gating import closed
 from rhapsode_relay.turns.reaching import Errand, Outside, Unanswered
 from rhapsode_relay.turns.secret_files import NoSecret, header_of
 
+_LEAST_S = 0.01
+"""Less is no time to call anybody in. uvloop's timers may be a millisecond early: a time that is over leaves some."""
+
 
 class Letter(NamedTuple):
     """What a turn writes, and under which names."""
@@ -26,10 +29,6 @@ class Letter(NamedTuple):
     """The client's Idempotency-Key, else the turn's id."""
     headers: dict[str, str]
     dry_run: bool
-
-
-_LEAST_S = 0.01
-"""Less is no time to call anybody in. uvloop's timers may be a millisecond early: a time that is over leaves some."""
 
 
 class Writer:
