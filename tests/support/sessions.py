@@ -113,13 +113,16 @@ class Session:
         said = ""
         with subprocess.Popen(watching, cwd=ROOT, env=self.environ, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            for line in process.stdout:
-                said += line
-                for pattern in [one for one in self.held if re.search(one, line)]:
-                    self.held.pop(pattern)()
-                if ready := re.match(r"(\S+) +True +Ready +loaded\b", line):
-                    self._wait_told(ready[1])
-                    process.terminate()
+            try:
+                for line in process.stdout:
+                    said += line
+                    for pattern in [one for one in self.held if re.search(one, line)]:
+                        self.held.pop(pattern)()
+                    if ready := re.match(r"(\S+) +True +Ready +loaded\b", line):
+                        self._wait_told(ready[1])
+                        process.terminate()
+            finally:
+                process.terminate()
         return said
 
     def _wait_told(self, worker: str) -> None:

@@ -149,8 +149,8 @@ def test_an_operator_drains_and_then_ends_a_worker_that_was_answering(gates: Gat
             play.wait_record("drain")
             with ask(play.port, "late") as late:
                 assert (late.status, late.json()["error"]["code"]) == (503, "draining")
-            gates.release(SPEECH)
             play.send(signal.SIGTERM)
+            gates.release(SPEECH)
             events = stream.rest()
         assert names_of(events)[-2:] == ["end", "done"]
         assert play.wait() == 0

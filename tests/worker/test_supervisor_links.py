@@ -63,6 +63,7 @@ def test_a_job_that_ended_while_there_was_no_relay_ends_for_the_next_one(tmp_pat
         worker.relay.send(job(max_tokens=20))
         worker.relay.wait(frames.Token)
         worker.relay.die()
+        worker.wait_record("relay_lost")
         gates.release(SPEECH)
         worker.wait_record("inference_complete")
         hello = worker.relay.meet()
