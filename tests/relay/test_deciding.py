@@ -242,12 +242,21 @@ def test_a_reader_chooses_style_level_and_rate_of_narration() -> None:
 def test_narration_that_comes_too_fast_is_dropped_and_counted_but_warnings_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rhapsode_relay.jobs.time", SimpleNamespace(monotonic=lambda: 100.0))
+    still = SimpleNamespace(monotonic=lambda: 100.0, time=lambda: 1e9)
+    monkeypatch.setattr("rhapsode_relay.jobs.time", still)
     job = started(max_rate=2.0)
     told = [job.tell(narrate("tokens", {"tokens": at})) for at in range(10)]
     assert told == [True, True] + [False] * 8
     assert job.tell(frames.Narration(human="careful", level="warn"))
     assert b'"dropped":9' in b"".join(job.journal.events()), "the warning itself took none of the budget"
+
+
+def test_a_job_was_created_once_whatever_becomes_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(monotonic=lambda: 100.0, time=lambda: 1e9)
+    monkeypatch.setattr("rhapsode_relay.jobs.time", clock)
+    job = started()
+    clock.time = lambda: 2e9
+    assert job.created == 1_000_000_000
 
 
 def test_a_snapshot_has_all_that_a_reader_needs() -> None:
