@@ -3,6 +3,7 @@
 import functools
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from httpx._transports import default as transports
 from hypothesis import HealthCheck, settings
 
 from support.fake_worker import FakeWorker
+from support.gated_engine import SPEECH, Gates
 from support.processes import DEADLINE_S, Relay, running_relay
 
 settings.register_profile("rhapsode", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -42,3 +44,18 @@ def worker(relay: Relay) -> Iterator[FakeWorker]:
     """A ready worker, played by the test."""
     with FakeWorker(relay.socket) as fake:
         yield fake
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Gates:
+    """What holds loads and texts: each is over in a second or two, and is to be seen in the middle."""
+    return Gates(tmp_path)
+
+
+@pytest.fixture
+def speech(gates: Gates, monkeypatch: pytest.MonkeyPatch) -> Gates:
+    """Hold what an engine that this test starts says after its first token: it may be over before the test looks."""
+    for name, value in gates.environ.items():
+        monkeypatch.setenv(name, value)
+    gates.hold(SPEECH)
+    return gates

@@ -6,7 +6,6 @@ A scheduler and kubelets at their cheapest: each pod is bound, gets an address a
 
 import asyncio
 import itertools
-import os
 import sys
 from typing import Any
 
@@ -19,7 +18,7 @@ from bench.operator.resources import LOADING, NAMESPACE, PODS, Change
 from bench.plans import say
 from rhapsode_contract import events
 from rhapsode_contract.records import timestamp
-from support.processes import NUMBER
+from support.processes import NETWORK
 
 STRATEGIC = "application/strategic-merge-patch+json"
 _events = msgspec.json.Decoder(list[events.Load | events.State | events.Vram | events.Narration])
@@ -44,7 +43,7 @@ class Nodes:
 
     async def _start(self, change: Change) -> None:
         name, number = change.object.metadata.name, next(self._numbers)
-        address = _address(number)
+        address = f"{NETWORK}.{128 + number // 250}.{1 + number % 250}"
         await self._relays.open_for(name, address)
         path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}"
         target = {"apiVersion": "v1", "kind": "Node", "name": f"node-{number % 100}"}
@@ -52,11 +51,6 @@ class Nodes:
         await self._api.send("POST", f"{path}/binding", msgspec.json.encode(binding))
         status = _status(address, ready=not name.startswith(LOADING))
         await self._api.send("PATCH", f"{path}/status", msgspec.json.encode({"status": status}), STRATEGIC)
-
-
-def _address(number: int) -> str:
-    """Return an address that no process of tests beside us gives to a pod: their stand-ins take the lower ones."""
-    return f"127.{16 + NUMBER % 4 * 50 + os.getpid() % 50}.{128 + number // 250}.{1 + number % 250}"
 
 
 def _status(address: str, *, ready: bool) -> dict[str, Any]:

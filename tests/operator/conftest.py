@@ -6,6 +6,7 @@ import pytest
 
 from support.api_server import ApiServer
 from support.api_servers import leaving_no_pods, serving
+from support.gated_engine import Gates
 from support.kubelet import Kubelet
 from support.operators import CRD, Cluster
 
@@ -44,3 +45,10 @@ def cluster(api_server: ApiServer, namespace: str) -> Iterator[Cluster]:
     ours = Cluster(api_server, namespace)
     yield ours
     ours.close()
+
+
+@pytest.fixture
+def gated(cluster: Cluster, gates: Gates) -> Iterator[Kubelet]:
+    """Such a node, whose workers load and speak as far as the test's gates are open."""
+    with Kubelet(cluster.server, environ=gates.environ) as running:
+        yield running

@@ -22,11 +22,6 @@ STAGES = ("importing", "loading weights", "warming up")
 
 
 @pytest.fixture
-def gates(tmp_path: Path) -> Gates:
-    return Gates(tmp_path)
-
-
-@pytest.fixture
 def session(document: str, api_server: ApiServer, namespace: str, gates: Gates) -> Iterator[Session]:
     """A shell whose kubectl speaks to the API server, in a namespace of its own."""
     with (

@@ -3,7 +3,6 @@
 import signal
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -22,18 +21,6 @@ metadata: {name: looker}
 rules:
 - {apiGroups: [rhapsode.dev], resources: [inferenceworkers], verbs: [get, list, watch]}
 """
-
-
-@pytest.fixture
-def gates(tmp_path: Path) -> Gates:
-    """What holds loads: a stage is over in a second, and a status must tell of it."""
-    return Gates(tmp_path)
-
-
-@pytest.fixture
-def kubelet(cluster: Cluster, gates: Gates) -> Iterator[Kubelet]:
-    with Kubelet(cluster.server, environ=gates.environ) as running:
-        yield running
 
 
 @pytest.fixture
@@ -128,9 +115,7 @@ def test_who_may_not_listen_to_pods_hears_the_operator(cluster: Cluster, kubelet
     end(watch)
 
 
-def test_all_workers_are_a_line_per_change(
-    cluster: Cluster, gates: Gates, kubelet: Kubelet, plugins: Plugins
-) -> None:
+def test_all_workers_are_a_line_per_change(cluster: Cluster, gates: Gates, gated: Kubelet, plugins: Plugins) -> None:
     gates.hold("loading weights")
     cluster.operate()
     watch = plugins.run("watch")

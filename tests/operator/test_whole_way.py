@@ -38,18 +38,6 @@ def gpus(tmp_path: Path) -> FakeNvml:
 
 
 @pytest.fixture
-def gates(tmp_path: Path) -> Gates:
-    """What holds loads and texts: each is over in a second or two, and is to be seen in the middle."""
-    return Gates(tmp_path)
-
-
-@pytest.fixture
-def kubelet(cluster: Cluster, gates: Gates) -> Iterator[Kubelet]:
-    with Kubelet(cluster.server, environ=gates.environ) as running:
-        yield running
-
-
-@pytest.fixture
 def measured(cluster: Cluster, gates: Gates, gpus: FakeNvml) -> Iterator[Kubelet]:
     with Kubelet(cluster.server, environ=gates.environ | gpus.environ) as running:
         yield running
@@ -100,7 +88,7 @@ def _used(status: JSON) -> int:
     return int(status.get("vram", {}).get("usedMiB", 0))
 
 
-def test_kubectl_says_the_right_things(cluster: Cluster, gates: Gates, kubelet: Kubelet) -> None:
+def test_kubectl_says_the_right_things(cluster: Cluster, gates: Gates, gated: Kubelet) -> None:
     gates.hold(*STAGES)
     cluster.operate()
     cluster.apply(options={"load": LOAD})
@@ -131,7 +119,7 @@ def test_kubectl_says_the_right_things(cluster: Cluster, gates: Gates, kubelet: 
     cluster.wait_ready()
 
 
-def test_scaling_adds_pods_and_drains_those_that_go(cluster: Cluster, gates: Gates, kubelet: Kubelet) -> None:
+def test_scaling_adds_pods_and_drains_those_that_go(cluster: Cluster, gates: Gates, gated: Kubelet) -> None:
     gates.hold(SPEECH)
     cluster.operate()
     cluster.apply()
@@ -140,7 +128,7 @@ def test_scaling_adds_pods_and_drains_those_that_go(cluster: Cluster, gates: Gat
     status = cluster.wait_ready()
     assert [one["pod"] for one in status["workers"]] == ["sim-0", "sim-1"]
     stayed = cluster.uids()["sim-0"]
-    with ask(kubelet, "sim-1", tokens=400) as call:
+    with ask(gated, "sim-1", tokens=400) as call:
         call.wait()
         cluster.kubectl("scale", "iw/sim", "--replicas=1")
         cluster.wait_condition("Ready", "Scaling")
@@ -152,7 +140,7 @@ def test_scaling_adds_pods_and_drains_those_that_go(cluster: Cluster, gates: Gat
 
 
 def test_a_rollout_lets_a_running_stream_finish_and_replaces_one_pod_at_a_time(
-    cluster: Cluster, gates: Gates, kubelet: Kubelet
+    cluster: Cluster, gates: Gates, gated: Kubelet
 ) -> None:
     gates.hold(SPEECH)
     operator = cluster.operate()
@@ -161,11 +149,11 @@ def test_a_rollout_lets_a_running_stream_finish_and_replaces_one_pod_at_a_time(
     before = cluster.uids()
     with PodAudit(cluster.server, cluster.namespace, {"sim": 2}) as audit:
         audit.begin_to_count("sim")
-        with ask(kubelet, "sim-1", tokens=500) as call:
+        with ask(gated, "sim-1", tokens=500) as call:
             call.wait()
             cluster.apply(replicas=2, options={"seed": 7})
             cluster.wait_condition("Ready", "RollingOut")
-            wait_until(lambda: '"event":"rollout"' in kubelet.logs("sim-1"), "the relay is told", PATIENCE_S)
+            wait_until(lambda: '"event":"rollout"' in gated.logs("sim-1"), "the relay is told", PATIENCE_S)
             gates.release(SPEECH)
             call.finish()
         cluster.wait_ready()
@@ -179,14 +167,14 @@ def test_a_rollout_lets_a_running_stream_finish_and_replaces_one_pod_at_a_time(
 
 
 def test_a_rollout_that_is_taken_back_half_way_still_ends_with_pods_that_serve(
-    cluster: Cluster, gates: Gates, kubelet: Kubelet
+    cluster: Cluster, gates: Gates, gated: Kubelet
 ) -> None:
     """A relay that was told to drain never takes anything again, whatever the spec says later."""
     gates.hold(SPEECH)
     first = cluster.operate()
     cluster.apply()
     cluster.wait_ready()
-    with ask(kubelet, "sim-0", tokens=600) as call:
+    with ask(gated, "sim-0", tokens=600) as call:
         call.wait()
         cluster.apply(options={"seed": 7})
         cluster.wait_condition("Ready", "RollingOut")
@@ -197,7 +185,7 @@ def test_a_rollout_that_is_taken_back_half_way_still_ends_with_pods_that_serve(
         gates.release(SPEECH)
         call.finish()
     cluster.wait_ready()
-    with ask(kubelet, "sim-0") as call:
+    with ask(gated, "sim-0") as call:
         call.finish()
 
 
@@ -206,12 +194,12 @@ def _drains(cluster: Cluster) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "False" for one in conditions)
 
 
-def test_suspending_drains_all_pods_and_keeps_the_rest(cluster: Cluster, gates: Gates, kubelet: Kubelet) -> None:
+def test_suspending_drains_all_pods_and_keeps_the_rest(cluster: Cluster, gates: Gates, gated: Kubelet) -> None:
     gates.hold(SPEECH)
     cluster.operate()
     cluster.apply()
     cluster.wait_ready()
-    with ask(kubelet, "sim-0", tokens=300) as call:
+    with ask(gated, "sim-0", tokens=300) as call:
         call.wait()
         cluster.patch("sim", {"suspend": True})
         cluster.wait_condition("Ready", "Draining")

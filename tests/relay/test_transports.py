@@ -60,6 +60,7 @@ def test_the_same_events_come_with_the_same_bytes(relay: Relay, worker: FakeWork
         worker.finish(job, 7)
         mine = live.rest()
         assert list(map(essence, mine)) == list(map(essence, other.rest()))
+    assert "metrics" in names_of(mine)
     told = [event for event in mine if event.name != "metrics"]  # which come when the relay looks
     assert names_of(told) == ["queued", "narration", "started", "token", "data", "token", "end", "done"]
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 import threading
 from collections.abc import Coroutine
 from fnmatch import fnmatchcase
@@ -22,7 +21,7 @@ from support.pod_lives import PodLife
 from support.pod_probes import Pace
 from support.pod_reports import House, Life, path_of
 from support.pod_statuses import now, unschedulable
-from support.processes import NUMBER
+from support.processes import NETWORK
 
 JSON = dict[str, Any]
 OVER = ("Succeeded", "Failed")
@@ -248,4 +247,4 @@ def promise_address(namespace: str, name: str) -> str:
 
 
 def _address(number: int) -> str:
-    return f"127.{16 + NUMBER % 4 * 50 + os.getpid() % 50}.{number // 250 % 250}.{1 + number % 250}"
+    return f"{NETWORK}.{number // 250 % 250}.{1 + number % 250}"

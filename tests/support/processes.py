@@ -25,6 +25,9 @@ DEADLINE_S = 120.0
 NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 """Which one of the processes is this that share the tests: what they may not share is told apart by it."""
 
+NETWORK = f"127.{16 + NUMBER % 4 * 50 + os.getpid() % 50}"
+"""Where its pods have their addresses: a stand-in kubelet's from its start, the bench's from its middle."""
+
 
 def free_port() -> int:
     """Return a port that nobody listens on, nor will before the caller's server does."""

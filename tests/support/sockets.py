@@ -63,16 +63,12 @@ class WebSocket(Stream):
     def _read_head(self) -> None:
         super()._read_head()
         if self.status == 101 and self._first is not None:
-            first, self._first = self._first, None
-            self.say(first)
-            self._unframe()
+            self.say(self._first)  # before a goodbye is read that came with the head: it would forbid that
 
     def _unframe(self) -> None:
         if self.status != 101:
             super()._unframe()
             return
-        if self._first is not None:
-            return  # A goodbye that came with the head would forbid what is to be said first.
         data, self._wire = self._wire, b""
         self.raw += data
         if data and self._peer.state is not ConnectionState.CLOSED:

@@ -55,7 +55,7 @@ class Stream:
             self.sock.connect((host, port))
             self.sock.sendall(_request(method, path, body, headers or {}))
             if not later:
-                self._read_head()
+                self._begin()
         except BaseException:
             self.sock.close()
             raise
@@ -124,11 +124,14 @@ class Stream:
         self._length = int(self.headers.get("content-length", "-1"))
         if self.status == 204:
             self.ended = True
+
+    def _begin(self) -> None:
+        self._read_head()
         self._unframe()
 
     def _receive(self) -> bool:
         if not self.status:
-            self._read_head()
+            self._begin()
             return True
         try:
             data = self.sock.recv(self._chunk)

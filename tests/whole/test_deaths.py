@@ -5,7 +5,6 @@ import hashlib
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -32,16 +31,6 @@ def playing_slowly(**relay: Any) -> Iterator[Play]:
         yield play
 
 
-@pytest.fixture
-def gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gates:
-    """Hold what a play of this test says after its first token, which may be over before the test looks."""
-    gates = Gates(tmp_path)
-    for name, value in gates.environ.items():
-        monkeypatch.setenv(name, value)
-    gates.hold(SPEECH)
-    return gates
-
-
 @pytest.mark.parametrize("victim", ["rhapsode_worker", "rhapsode_worker.child"])
 def test_a_worker_that_is_killed_ends_its_stream_once_and_the_next_request_works(victim: str) -> None:
     with playing_slowly() as play:
@@ -63,7 +52,7 @@ def test_a_worker_that_is_killed_ends_its_stream_once_and_the_next_request_works
         assert events[-2].name == "end"
 
 
-def test_a_relay_that_is_killed_costs_a_reader_nothing(gates: Gates) -> None:
+def test_a_relay_that_is_killed_costs_a_reader_nothing(speech: Gates) -> None:
     """The worker goes on; the new relay learns the job from it; the reader gets a snapshot and the rest."""
     with playing_slowly(onDisconnect="cancel") as play:
         with ask(play.port, "hello", seed=1, max_tokens=TOKENS) as stream:
@@ -71,7 +60,7 @@ def test_a_relay_that_is_killed_costs_a_reader_nothing(gates: Gates) -> None:
             before = play.pids("rhapsode_worker.child")
             play.kill("rhapsode_relay")
             assert not [event for event in stream.rest() if event.name in ("end", "error", "done")]
-            gates.release(SPEECH)
+            speech.release(SPEECH)
             job_id = stream.headers["x-job-id"]
         play.wait_record("play_restart")
         play.wait_record("relay_start", count=2)
@@ -141,7 +130,7 @@ def test_sigterm_at_the_deadline_says_goodbye_with_a_retryable_error_and_exits_0
         assert play.wait() == 0
 
 
-def test_an_operator_drains_and_then_ends_a_worker_that_was_answering(gates: Gates) -> None:
+def test_an_operator_drains_and_then_ends_a_worker_that_was_answering(speech: Gates) -> None:
     with playing_slowly() as play:
         with ask(play.port, "hello", seed=1, max_tokens=TOKENS) as stream:
             stream.next("token")
@@ -150,7 +139,7 @@ def test_an_operator_drains_and_then_ends_a_worker_that_was_answering(gates: Gat
             with ask(play.port, "late") as late:
                 assert (late.status, late.json()["error"]["code"]) == (503, "draining")
             play.send(signal.SIGTERM)
-            gates.release(SPEECH)
+            speech.release(SPEECH)
             events = stream.rest()
         assert names_of(events)[-2:] == ["end", "done"]
         assert play.wait() == 0

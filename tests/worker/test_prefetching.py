@@ -74,6 +74,7 @@ def test_the_relay_hears_every_step_and_how_far_it_is(hub: Hub, listener: Relay,
         with contextlib.closing(Prefetch(tmp_path, listener.socket)) as process:
             while hear() == 0:
                 hub.faults.hold_after += 1 << 18  # one that stood still has it all at once: a later piece is told
+            assert 0 < percents[-1] < 100
             hub.faults.hold_after = None
             while hear() < 100:
                 continue

@@ -4,7 +4,6 @@ import signal
 from pathlib import Path
 
 import psutil
-import pytest
 
 from rhapsode_contract import frames
 from rhapsode_worker.engines.simulating import simulated_text
@@ -21,27 +20,17 @@ def told_tokens(worker: Worker) -> int:
     )
 
 
-@pytest.fixture
-def gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gates:
-    """Hold what the engine of this test says after its first token: it cannot be done before the test is ready for it."""
-    gates = Gates(tmp_path)
-    for name, value in gates.environ.items():
-        monkeypatch.setenv(name, value)
-    gates.hold(SPEECH)
-    return gates
-
-
 # The relay goes away
 
 
-def test_without_a_relay_the_engine_goes_on_and_the_next_relay_gets_it_all(tmp_path: Path, gates: Gates) -> None:
+def test_without_a_relay_the_engine_goes_on_and_the_next_relay_gets_it_all(tmp_path: Path, speech: Gates) -> None:
     with working(tmp_path, tokensPerSecond=200) as worker:
         worker.ready()
         worker.relay.send(job(max_tokens=600))
         before = worker.relay.wait(frames.Token)
         worker.relay.die()
         worker.wait_record("relay_lost")
-        gates.release(SPEECH)
+        speech.release(SPEECH)
         wait_until(lambda: told_tokens(worker) > before.i + 1, "the engine goes on")
         hello = worker.relay.meet()
         held = hello.jobs[0]
@@ -57,14 +46,14 @@ def test_without_a_relay_the_engine_goes_on_and_the_next_relay_gets_it_all(tmp_p
         assert any(isinstance(frame, frames.Prefill) for frame in told)
 
 
-def test_a_job_that_ended_while_there_was_no_relay_ends_for_the_next_one(tmp_path: Path, gates: Gates) -> None:
+def test_a_job_that_ended_while_there_was_no_relay_ends_for_the_next_one(tmp_path: Path, speech: Gates) -> None:
     with working(tmp_path) as worker:
         worker.ready()
         worker.relay.send(job(max_tokens=20))
         worker.relay.wait(frames.Token)
         worker.relay.die()
         worker.wait_record("relay_lost")
-        gates.release(SPEECH)
+        speech.release(SPEECH)
         worker.wait_record("inference_complete")
         hello = worker.relay.meet()
         told = worker.relay.until(frames.Finish)
