@@ -1,7 +1,6 @@
 """The processes of a play: each started again when it dies, until one of them cannot work. Called by `playing`."""
 
 import asyncio
-import contextlib
 import signal
 import sys
 import time
@@ -9,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
 from rhapsode_contract import names
+from rhapsode_contract.lifelines import send_signal
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 5.0
 STEADY_S = 10.0
@@ -56,9 +56,8 @@ class Process:
     def stop(self, sent: signal.Signals) -> None:
         """Ask the process to end, and do not start it again."""
         self._told = sent
-        if self._child is not None and self._child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._child.send_signal(sent)
+        if self._child is not None:
+            send_signal(self._child, sent)
 
     async def wait_gone(self, seconds: float) -> None:
         """Wait for the end; kill what takes longer."""
@@ -67,7 +66,7 @@ class Process:
         try:
             await asyncio.wait_for(self._child.wait(), seconds)
         except TimeoutError:
-            self._child.kill()
+            send_signal(self._child, signal.SIGKILL)
             await self._child.wait()
 
     async def _run_once(self) -> int:
@@ -83,7 +82,7 @@ class Process:
             limit=_LINE_BYTES,
         )
         if self._told is not None:  # while it was being born
-            self._child.send_signal(self._told)
+            send_signal(self._child, self._told)
         assert self._child.stdout is not None
         assert self._child.stderr is not None
         await asyncio.gather(

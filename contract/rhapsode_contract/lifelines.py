@@ -1,29 +1,62 @@
-"""How a process of ours learns that it should stop. Called by the relay's and the worker's `__main__`.
+"""How a process of ours learns that it should stop, and how it tells a child. Called by each process's `__main__`.
 
 A signal says it; so does the end of our standard input, when the process that started us is gone, even if it was
 killed.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 from rhapsode_contract.names import ENV_LIFELINE
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+T = TypeVar("T")
 
 
-def hold_signals() -> None:
-    """Keep signals to stop until `listen_for_stop`: one that comes while a loop is made would leave it half made."""
+def run_to_its_end(work: Coroutine[Any, Any, T], run: Callable[[Coroutine[Any, Any, T]], T] = asyncio.run) -> T:
+    """Run what a process does, and return what it returns. `run` makes the loop.
+
+    Signals to stop count from `listen_for_stop` to the end of the work. One that comes while the loop is made would
+    leave it half made, and waits; one that comes when the work is over must not change the exit status.
+    """
+    _hold_signals()
+    return run(_and_hold_signals(work))
+
+
+async def _and_hold_signals(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await work
+    finally:
+        _hold_signals()
+
+
+def _hold_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+
+
+def send_signal(child: asyncio.subprocess.Process, sent: signal.Signals) -> None:
+    """Send a signal to a child that may have just ended.
+
+    asyncio's own way looks whether it has, and so may take the exit status from the watcher that waits for it, which
+    then makes one up: 255 (CPython issue 87744).
+    """
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, sent)
 
 
 def listen_for_stop(
     loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]
 ) -> tuple[asyncio.Event, asyncio.Event]:
-    """Return what SIGTERM sets, and what a second signal, SIGINT or the parent's end sets besides."""
+    """Return what SIGTERM sets, and what a second signal, SIGINT or the parent's end sets besides.
+
+    Called within `run_to_its_end`, once.
+    """
     stopping, hurry = asyncio.Event(), asyncio.Event()
 
     def stop(hurried: bool) -> None:

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from rhapsode_contract import names
 from rhapsode_contract.catalogue import narrate
-from rhapsode_contract.lifelines import hold_signals, listen_for_stop
+from rhapsode_contract.lifelines import listen_for_stop, run_to_its_end
 from rhapsode_contract.manifests import load_given_manifest
 from rhapsode_contract.names import is_loopback
 from rhapsode_contract.records import log_to_stdout
@@ -54,9 +54,8 @@ def main() -> int:
         return _complain(str(exc))
     _raise_file_limit()
     logger = log_to_stdout("relay", settings.worker_id)
-    hold_signals()
     try:
-        uvloop.run(_run(settings, contracts, logger))
+        run_to_its_end(_run(settings, contracts, logger), uvloop.run)
     except OSError as exc:
         return _complain(str(exc))
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import psutil
 
+from rhapsode_contract.lifelines import send_signal
 from support.api_server import LEASH
 from support.kubelet_faults import Faults
 from support.pod_probes import Pace, Prober
@@ -220,8 +221,7 @@ class Container:
         process = self._process
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
+        send_signal(process, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(seconds, self._pace.grace_s)):
                 await process.wait()

@@ -1,8 +1,11 @@
 """Why a worker gave up, where Kubernetes looks for it; and how it knows that memory was the cause."""
 
 import asyncio
+import contextlib
 import json
 import logging
+import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rhapsode_contract import names
+from rhapsode_contract import frames, names
 from rhapsode_contract.resources import InferenceWorker
 from rhapsode_worker.counting_kills import memory_events, oom_kills
 from rhapsode_worker.giving_up import termination_message, write_termination
@@ -52,6 +55,20 @@ def test_a_message_that_cannot_be_written_changes_nothing(tmp_path: Path) -> Non
     resource = manifest(engine={"options": {"tokensPerSecond": "fast"}})
     assert run_to_its_end(tmp_path, resource, tmp_path / "no" / "log") == names.EXIT_CANNOT_WORK
     write_termination(None, "EngineCrash", "no place for it")
+
+
+def test_signals_while_it_gives_up_do_not_hide_that_it_cannot_work(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, manifest(engine={"options": {"tokensPerSecond": "fast"}}))
+    try:
+        worker.relay.meet()
+        worker.relay.wait(frames.State, phase="failed")
+        while worker.process.poll() is None:
+            worker.send(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(0.001)
+        assert (worker.wait(), worker.errors) == (names.EXIT_CANNOT_WORK, [])
+    finally:
+        worker.close()
 
 
 @given(st.text(max_size=6000))

@@ -5,7 +5,7 @@ import os
 import sys
 
 from rhapsode_contract import names
-from rhapsode_contract.lifelines import hold_signals, listen_for_stop
+from rhapsode_contract.lifelines import listen_for_stop, run_to_its_end
 from rhapsode_contract.manifests import load_given_manifest
 from rhapsode_contract.records import log_to_stdout
 from rhapsode_worker.settings import WorkerSettings
@@ -18,8 +18,7 @@ def main() -> int:
         settings = WorkerSettings.load(load_given_manifest(os.environ), os.environ)
     except ValueError as exc:
         return _complain(str(exc))
-    hold_signals()
-    return asyncio.run(_run(settings))
+    return run_to_its_end(_run(settings))
 
 
 async def _run(settings: WorkerSettings) -> int:

@@ -11,12 +11,14 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from rhapsode_contract.lifelines import send_signal
 from rhapsode_worker.errors import LoadError
 from rhapsode_worker.models import Builtin, ModelFiles, cached_path, find_installed
 
@@ -70,9 +72,8 @@ async def _download(builtin: Builtin, scratch: Path, on_progress: OnProgress) ->
                 said = [*said[-9:], line.decode(errors="replace").strip()]
         status = await process.wait()
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        send_signal(process, signal.SIGKILL)
+        await process.wait()
     wheels = list(scratch.glob("*.whl"))
     if status or not wheels:
         raise LoadError(

@@ -7,8 +7,10 @@ What left the group is on its own: Open MPI's daemon watches a pipe of the proce
 """
 
 import asyncio
-import contextlib
+import signal
 from asyncio.subprocess import DEVNULL, PIPE
+
+from rhapsode_contract.lifelines import send_signal
 
 _WAIT_AND_END = 'read -r _; kill -s KILL -- "-$0"'
 
@@ -31,6 +33,5 @@ class Guard:
 
     async def dismiss(self) -> None:
         """End it: the group is gone, and its number may become another's."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        send_signal(self._process, signal.SIGKILL)
         await self._process.wait()

@@ -12,7 +12,7 @@ import sys
 from rhapsode_contract import frames, names
 from rhapsode_contract.catalogue import narrate
 from rhapsode_contract.conditions import FAILURES
-from rhapsode_contract.lifelines import hold_signals, listen_for_stop
+from rhapsode_contract.lifelines import listen_for_stop, run_to_its_end
 from rhapsode_contract.manifests import load_given_manifest
 from rhapsode_contract.records import log_to_stdout
 from rhapsode_worker.errors import LoadError
@@ -37,8 +37,7 @@ def main() -> int:
     except ValueError as exc:
         sys.stderr.write(f"rhapsode-model: {exc}\n")
         return names.EXIT_CANNOT_WORK
-    hold_signals()
-    return asyncio.run(_run(settings))
+    return run_to_its_end(_run(settings))
 
 
 async def _run(settings: WorkerSettings) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from rhapsode_contract.guides import Guide
+from rhapsode_contract.lifelines import send_signal
 from rhapsode_worker.engines.guide_compiling import CPU_S
 from rhapsode_worker.errors import RequestError
 
@@ -83,8 +84,7 @@ class GuideChecks:
         """End the process without waiting for it."""
         process, self._process = self._process, None
         if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            send_signal(process, signal.SIGKILL)
 
     async def _end(self) -> int | None:
         """End the process; return its status: its own if it was already gone."""
@@ -95,8 +95,7 @@ class GuideChecks:
         process.stdin.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), 0 if self._closed else 0.5)
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        send_signal(process, signal.SIGKILL)
         return await process.wait()
 
 
