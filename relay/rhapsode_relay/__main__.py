@@ -110,8 +110,8 @@ async def _run(settings: RelaySettings, contracts: dict[str, "Contract"], logger
             await turns.close()
         if neighbours is not None:
             await neighbours.close()
-        await _close(listener, room, client, admin)
-    settings.socket.unlink(missing_ok=True)
+        settings.socket.unlink(missing_ok=True)  # now: once we listen no more, it may be our successor's
+        _close(listener, room, client, admin)
 
 
 def _renewing(keys: KeyFolder | None) -> Callable[[bytes], bytes]:
@@ -137,7 +137,7 @@ async def _tick(house: Conductor, readers: Readers, room: Room) -> None:
             room.take_pulse(now)
 
 
-async def _close(listener: asyncio.AbstractServer, room: Room, *servers: Server) -> None:
+def _close(listener: asyncio.AbstractServer, room: Room, *servers: Server) -> None:
     listener.close()
     for connection in list(room.connections):
         connection.close()

@@ -65,7 +65,7 @@ def create_app(
     app.register_blueprint(worker_routes(house, readers))
     app.register_blueprint(page_routes())
     app.register_blueprint(openapi_routes())
-    desk = Desk(house, readers, neighbours)
+    desk = Desk(house, readers, neighbours, finder)
 
     _add_requests(app, desk)
     _add_job_routes(app, desk, house, finder)
@@ -144,12 +144,12 @@ def _add_job_routes(app: Quart, desk: "Desk", house: Conductor, finder: JobFinde
 class Desk:
     """What the routes have in common."""
 
-    def __init__(self, house: Conductor, readers: Readers, neighbours: Neighbours | None) -> None:
+    def __init__(self, house: Conductor, readers: Readers, neighbours: Neighbours | None, finder: JobFinder) -> None:
         self._house = house
         self._readers = readers
         self._neighbours = neighbours
         self.opener = Opener(house, readers)
-        self.intake = Intake(house, neighbours)
+        self.intake = Intake(house, neighbours, finder)
 
     async def accept(self) -> tuple[Job, bool] | Response:
         """Accept the request in this body; see `Intake.take`."""

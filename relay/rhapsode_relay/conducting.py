@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from rhapsode_contract import frames
-from rhapsode_contract.names import OUTGOING
 from rhapsode_contract.records import log_narration
 from rhapsode_contract.requests import InferenceRequest
 from rhapsode_relay.admitting import build_command, check_capacity, check_request, check_wishes
@@ -230,13 +229,15 @@ class Conductor:
 
         Unless it is `for_good`, the next worker that comes is not meant: see `meet`.
         """
-        self._draining_for_good |= for_good
+        if for_good:
+            self._draining_for_good = True
+            self.worker.send_off()
         if self.draining:
             return
         self._worker_drains = True
         self._close_door()
-        if self.worker.phase != "failed":
-            self.worker.enter("draining", OUTGOING if for_good else "")
+        if self.worker.phase not in ("failed", "draining"):
+            self.worker.enter("draining")
         self._tell_worker_to_drain()
 
     def meet(self, *, new: bool) -> None:
@@ -246,7 +247,7 @@ class Conductor:
         new worker comes, and it would never get a request.
         """
         if new and not self._draining_for_good:
-            self.draining_since, self._worker_drains = None, False
+            self.draining_since, self._worker_drains, self._drain_due = None, False, False
         elif self._worker_drains:
             self._tell_worker_to_drain()
 

@@ -1,4 +1,4 @@
-"""Find the job that a client means. Called by `app`."""
+"""Find the job that a client means. Called by `app` and `taking`."""
 
 import asyncio
 
@@ -21,12 +21,19 @@ class JobFinder:
 
     async def find(self, job_id: str, last_event_id: str | None = None) -> Job:
         """Return the job. Raises NotFound, or ApiError 410 if the cursor shows that it was lost in a restart."""
-        now = asyncio.get_running_loop().time
         while (job := self._house.jobs.get(job_id)) is None or job.hidden:
-            if job is not None or self._hearing.knows_all or now() >= self._until:
+            if job is not None or self._knows_all():
                 raise self._missing(job_id, last_event_id)
             await asyncio.sleep(_LOOK_AGAIN_S)
         return job
+
+    async def recall(self, key: str) -> None:
+        """Wait until it is known whether a request came with this Idempotency-Key before."""
+        while self._house.jobs.by_key(key) is None and not self._knows_all():
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    def _knows_all(self) -> bool:
+        return self._hearing.knows_all or asyncio.get_running_loop().time() >= self._until
 
     def _missing(self, job_id: str, last_event_id: str | None) -> ApiError:
         cursor = EventId.parse(last_event_id or "")

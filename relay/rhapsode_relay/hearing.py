@@ -122,7 +122,7 @@ class Hearing:
         job.tokens = state.tokens
         job.status = "running"
         job.on_phase = house.phases.tell
-        house.jobs.add(job)
+        house.jobs.add(job, late=True)
         house.log(job.say("restored", tokens=state.tokens), job)
         house.watch_abandoned(job, restored=True)
         house.on_job(job)

@@ -42,7 +42,7 @@ class RelayCollector(Collector):
 
     def _counters(self) -> Iterator[Metric]:
         counts = self._house.counts
-        live = sum(job.tokens for job in self._house.jobs if not job.over)
+        live = sum(job.tokens for job in self._house.jobs if not (job.over or job.hidden))
         yield CounterMetricFamily("rhapsode_requests_accepted", "Requests accepted.", counts.accepted)
         yield CounterMetricFamily("rhapsode_tokens", "Tokens relayed.", counts.tokens + live)
         yield CounterMetricFamily("rhapsode_relay_narrations", "Narrations told to requests.", counts.narrations)

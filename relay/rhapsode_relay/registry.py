@@ -49,13 +49,14 @@ class Registry:
     def full(self) -> bool:
         return self.bytes >= self._memory_bytes or len(self._jobs) >= self._max_jobs
 
-    def add(self, job: Job) -> None:
+    def add(self, job: Job, *, late: bool = False) -> None:
+        """Keep a job. One that comes `late` is older than what came with its key meanwhile, which keeps the key."""
         self._jobs[job.id] = job
         self._rounds.append(job.id)
         self._weigh(job)
         self._correlated.setdefault(job.terms.correlation_id, []).append(job)
-        if job.terms.idempotency_key:
-            self._keys[job.terms.idempotency_key] = job
+        if (key := job.terms.idempotency_key) and not (late and key in self._keys):
+            self._keys[key] = job
 
     def hide(self, job: Job) -> None:
         """Keep a job for the worker's frames alone: it has no correlation id and no key."""

@@ -13,6 +13,7 @@ from rhapsode_relay.admitting import check_request
 from rhapsode_relay.answering import adopt_correlation, correlation_id
 from rhapsode_relay.conducting import Conductor
 from rhapsode_relay.errors import BadRequest, Unavailable
+from rhapsode_relay.finding import JobFinder
 from rhapsode_relay.handing_over import TAKE_S, Offer
 from rhapsode_relay.jobs import Job
 from rhapsode_relay.neighbours import Neighbours
@@ -62,14 +63,17 @@ class Generation(NamedTuple):
 class Intake:
     """Where new requests come in."""
 
-    def __init__(self, house: Conductor, neighbours: Neighbours | None) -> None:
+    def __init__(self, house: Conductor, neighbours: Neighbours | None, finder: JobFinder) -> None:
         self._house = house
         self._neighbours = neighbours
+        self._finder = finder
 
     async def take(self, order: Order, body: bytes) -> tuple[Job, bool] | Response:
         """Begin a request, or find the one that came with its Idempotency-Key; or answer with another replica's."""
         key = _idempotency_key()
         hop = self._neighbours.hop() if self._neighbours is not None else ""
+        if key and not hop:  # a replica that asks does not wait so long
+            await self._finder.recall(key)
         why = self._reason_to_ask(order, key, hop) if self._neighbours is not None else ""
         if why and (answer := await self._ask(why, order, key, body)):
             return answer

@@ -4,6 +4,7 @@ from typing import Any
 
 from rhapsode_contract import events, frames
 from rhapsode_contract.catalogue import narrate
+from rhapsode_contract.names import OUTGOING
 from rhapsode_contract.records import timestamp
 from rhapsode_relay.encoding import StreamEncoder
 from rhapsode_relay.journal import DATA, NARRATION, Journal
@@ -34,6 +35,7 @@ class WorkerState:
         self._last_said_at = ""
         self._was_ready = False
         self._gone_at: float | None = None
+        self._outgoing = False
 
     @property
     def ready(self) -> bool:
@@ -62,6 +64,8 @@ class WorkerState:
     def enter(
         self, phase: frames.Phase, reason: str = "", message: str = "", caps: frames.Caps | None = None
     ) -> None:
+        if phase == "draining" and self._outgoing:  # what it says of its drain comes later, and does not say why
+            reason = OUTGOING
         self.phase, self.reason, self.message = phase, reason, message
         self.caps = caps or self.caps
         if phase in ("loading", "failed"):  # its KV cache is gone
@@ -70,6 +74,12 @@ class WorkerState:
             self.load, self._was_ready = None, True
         self.journal.add(events.State(**self._ids(), phase=phase, reason=reason, message=message))
         self.journal.ring()
+
+    def send_off(self) -> None:
+        """Its pod is to go: whoever drains here from now on, and for what other reason before, tells that."""
+        self._outgoing = True
+        if self.phase == "draining" and self.reason != OUTGOING:
+            self.enter("draining", message=self.message)
 
     def loading(self, frame: frames.Load) -> None:
         now = timestamp()

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from rhapsode_contract import frames
+from rhapsode_contract.names import OUTGOING
 from rhapsode_relay.admin import HOOK_S
 from rhapsode_relay.worker_state import GONE_GRACE_S, WorkerState
 from support.conversations import conversing
@@ -150,6 +151,20 @@ def test_who_watches_hears_the_draining_once(relay: Relay, worker: FakeWorker) -
         worker.send(frames.State(phase="draining"), frames.State(phase="failed", reason="Test"))
         phases = [stream.next("state").data["phase"] for _ in range(3)]
     assert phases == ["ready", "draining", "failed"]
+
+
+def test_who_is_to_go_says_so_whatever_its_worker_says_of_the_drain(relay: Relay, worker: FakeWorker) -> None:
+    """The worker may have said that it is ready a moment before it heard; a new operator goes by the reason."""
+    wait_until(lambda: relay.get("/v1/worker").json()["phase"] == "ready", "the worker is ready")
+    with Stream(relay.port, "/v1/worker/stream?after=9999") as stream:
+        stream.next("worker")
+        httpx.get(f"{relay.admin_url}/prestop")
+        drain(relay)
+        worker.send(frames.State(phase="ready"), frames.State(phase="draining"))
+        told = [stream.next("state").data for _ in range(5)]
+    assert [(one["phase"], one.get("reason", "")) for one in told] == [
+        ("ready", ""), ("draining", ""), ("draining", OUTGOING), ("ready", ""), ("draining", OUTGOING),
+    ]  # fmt: skip
 
 
 def test_a_relay_without_a_worker_drains_too(relay: Relay) -> None:

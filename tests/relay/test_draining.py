@@ -83,6 +83,27 @@ def test_who_is_in_a_hurry_does_not_wait_for_the_drain(sent: tuple[signal.Signal
         assert relay.wait() == 0
 
 
+def test_a_relay_that_ends_leaves_the_socket_of_its_successor_alone(relay: Relay) -> None:
+    """It waits for a client while it listens no more; who comes next takes its place in that second."""
+    with socket.create_connection(("127.0.0.1", relay.port)) as client, socket.socket(socket.AF_UNIX) as successor:
+        client.sendall(b"POST /v1/inference HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        relay.send(signal.SIGTERM)
+        wait_until(lambda: _is_deserted(relay.socket), "it listens no more")
+        relay.socket.unlink(missing_ok=True)
+        successor.bind(str(relay.socket))
+        assert relay.wait() == 0
+        assert relay.socket.exists()
+
+
+def _is_deserted(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return True
+    return False
+
+
 def test_idle_and_frozen_readers_never_delay_the_exit(unhurried: tuple[Relay, FakeWorker]) -> None:
     relay, worker = unhurried
     lifecycle = Stream(relay.port, "/v1/worker/stream")

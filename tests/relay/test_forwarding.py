@@ -17,7 +17,7 @@ from support.streams import ask, resume, text_of
 @pytest.fixture(scope="module")
 def pair() -> Iterator[list[Replica]]:
     """Two ready replicas, for tests that leave nothing behind."""
-    with replicas() as two:
+    with replicas() as two, worker_of(two[0]).breathing():
         yield two
 
 

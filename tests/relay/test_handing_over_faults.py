@@ -28,9 +28,9 @@ AT_ONCE = 8
 @pytest.fixture(scope="module")
 def three() -> Iterator[list[Replica]]:
     """One that loads and two that are ready."""
-    with replicas(3, ready=0) as started:
+    with replicas(3, ready=0) as started, contextlib.ExitStack() as breathing:
         for one in started[1:]:
-            one.come()
+            breathing.enter_context(one.come().breathing())
         yield started
 
 
@@ -223,4 +223,5 @@ def test_a_slow_line_of_one_key_is_not_another_s(three: list[Replica]) -> None:
     keys = [{"Idempotency-Key": f"k-{number}"} for number in range(3)]
     jobs = [post(three[0].relay, {"prompt": "x"}, **key).json()["job_id"] for key in keys]
     assert len(set(jobs)) == 3
+    assert not [job for job in jobs if job.startswith("sim-0-")]
     assert [post(three[0].relay, {"prompt": "x"}, **key).json()["job_id"] for key in keys] == jobs

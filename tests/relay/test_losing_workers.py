@@ -1,7 +1,9 @@
 """A worker that is lost and found, and a relay that is killed: what ends, what waits and what is learned again."""
 
+import contextlib
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,8 +12,10 @@ from support.fake_worker import FakeWorker
 from support.narrations import said
 from support.patience import patient
 from support.processes import Relay, free_port, manifest, running_relay, wait_until
+from support.requests import post
 from support.streams import ask, resume, text_of
 
+QUESTION, KEY = {"prompt": "a"}, {"Idempotency-Key": "k"}
 A, B = "sim-000000000000000a", "sim-000000000000000b"
 
 
@@ -77,6 +81,46 @@ def test_a_relay_that_was_killed_learns_its_jobs_from_the_worker(tmp_path: Path)
         assert {event.data["correlation_id"] for event in events} == {"req-9"}
     finally:
         second.close()
+
+
+def asked_before_a_kill(folder: Path, ports: tuple[int, int]) -> frames.JobState:
+    """Ask with a key, and let the relay be killed; return what the worker holds of it."""
+    with killed_in_the_end(Relay(manifest(), folder, *ports)) as relay, FakeWorker(relay.socket) as worker:
+        assert post(relay, QUESTION, **KEY).status_code == 202
+        job = worker.begin()
+        return frames.JobState(job_id=job.job_id, meta=dict(job.meta))
+
+
+@contextlib.contextmanager
+def killed_in_the_end(relay: Relay) -> Iterator[Relay]:
+    try:
+        yield relay
+    finally:
+        relay.close()
+
+
+def test_who_asks_again_before_the_worker_is_back_gets_the_job_that_it_holds(tmp_path: Path) -> None:
+    ports = free_port(), free_port()
+    held = asked_before_a_kill(tmp_path, ports)
+    with killed_in_the_end(Relay(manifest(), tmp_path, *ports, patient(reunion_s=600.0))) as relay:
+        with ThreadPoolExecutor() as pool:
+            again = pool.submit(post, relay, QUESTION, **KEY)
+            time.sleep(0.2)
+            assert not again.done(), "it waits for the worker rather than to begin anew"
+            with FakeWorker(relay.socket, jobs=[held]):
+                answer = again.result()
+        assert (answer.json()["job_id"], answer.headers["idempotent-replayed"]) == (held.job_id, "true")
+
+
+def test_what_was_begun_anew_since_the_worker_stayed_away_keeps_its_key(tmp_path: Path) -> None:
+    ports = free_port(), free_port()
+    held = asked_before_a_kill(tmp_path, ports)
+    with killed_in_the_end(Relay(manifest(), tmp_path, *ports, patient(reunion_s=0.0))) as relay:
+        anew = post(relay, QUESTION, **KEY).json()["job_id"]
+        assert anew != held.job_id
+        with FakeWorker(relay.socket, jobs=[held]):
+            wait_until(lambda: relay.get(f"/v1/inference/{held.job_id}").status_code == 200, "the old one is back")
+            assert post(relay, QUESTION, **KEY).json()["job_id"] == anew
 
 
 def test_a_job_that_the_worker_has_yet_to_tell_of_is_waited_for(tmp_path: Path) -> None:

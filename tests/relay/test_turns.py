@@ -198,7 +198,9 @@ def test_the_second_generation_is_nobody_s(shared_table: Table) -> None:
     ):
         first = shared_table.narrate()
         hidden = shared_table.worker.begin()
+        tokens = shared_table.relay.metric("rhapsode_tokens_total")
         shared_table.worker.speak(hidden, "{")
+        assert shared_table.relay.metric("rhapsode_tokens_total") == tokens, "or it would fall when they are done"
         path = f"/v1/inference/{hidden.job_id}"
         for asked in (shared_table.relay.get(path), httpx.delete(shared_table.relay.url + path)):
             assert_error(asked, 404, "job_not_found")

@@ -66,6 +66,17 @@ def test_the_turn_has_its_time_whatever_is_left_of_a_phase_s(phase: str) -> None
     assert [one.job_id for one in told if isinstance(one, frames.Cancel)] == asked[-1:]
 
 
+def test_a_new_worker_does_not_hear_of_the_drain_that_a_turn_kept_from_the_one_before() -> None:
+    """The turn still fetches its context, and is the new worker's now."""
+    (house, _), told = _house(), Told()
+    house.needs_worker = lambda: True
+    house.drain_worker(for_good=False)
+    Hearing(house).join(frames.Hello(proto=1, boot_id="new", engine="Fake", model="sim"), told)
+    house.needs_worker = lambda: False
+    house.tick(1e9)
+    assert (told, house.draining) == ([], False)
+
+
 async def _be_late_in(phase: str) -> tuple[TurnJob, Told]:
     """Bring a turn to a phase whose own time is longer, and let the turn's pass, on a clock that jumps."""
     house, turns = _house(limits={"turnSeconds": 50})

@@ -190,7 +190,8 @@ def test_a_narrative_that_is_too_long_ends_the_turn(text: str) -> None:
 def test_sigterm_lets_a_turn_come_to_its_end() -> None:
     with sitting() as table, stopped_in(table, "narrative") as (stream, job_id):
         table.relay.send(signal.SIGTERM)
-        wait_until(lambda: _refused(table, "draining"), "nothing new is taken")
+        table.relay.wait_record("relay_drain")
+        assert_error(post(table.relay, {"prompt": "x"}), 503, "draining", retryable=True)
         table.worker.finish(generation(job_id), 1)
         table.intend()
         assert [one["status"] for one in stream.rest()[-2].data["writes"]] == ["written", "written"]
@@ -200,7 +201,7 @@ def test_sigterm_lets_a_turn_come_to_its_end() -> None:
 def test_sigterm_lets_writes_finish() -> None:
     with sitting() as table, stopped_in(table, "writes") as (stream, _):
         table.relay.send(signal.SIGTERM)
-        wait_until(lambda: _refused(table, "draining"), "nothing new is taken")
+        table.relay.wait_record("relay_drain")
         table.outside.held["/pois"].set()
         assert names_of(stream.rest())[-2:] == ["end", "done"]
         assert table.relay.wait() == 0
@@ -269,8 +270,3 @@ def _manifest(url: str) -> dict[str, Any]:
     resource = manifest()
     resource["spec"]["outcomes"] = [declared(url)]
     return resource
-
-
-def _refused(table: Table, code: str) -> bool:
-    answer = post(table.relay, {"prompt": "x"})
-    return answer.status_code == 503 and bool(answer.json()["error"]["code"] == code)
