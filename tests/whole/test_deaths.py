@@ -52,6 +52,23 @@ def test_a_worker_that_is_killed_ends_its_stream_once_and_the_next_request_works
         assert events[-2].name == "end"
 
 
+def test_who_waits_in_line_when_the_engine_dies_waits_for_the_next_one() -> None:
+    engine = {"maxSequences": 1, "maxContextTokens": 4 * MANY_TOKENS, "options": {"tokensPerSecond": 100}}
+    with playing(manifest(engine=engine)) as play:
+        play.wait_ready()
+        with (
+            ask(play.port, "hello", seed=1, max_tokens=MANY_TOKENS) as running,
+            ask(play.port, "and I?", seed=2, max_tokens=10) as waiting,
+        ):
+            running.next("token")
+            waiting.next("queued")
+            os.kill(play.pids("rhapsode_worker.child")[-1], signal.SIGKILL)
+            assert running.rest()[-2].data["error"]["code"] == "engine_crashed"
+            events = waiting.rest()
+        assert text_of(events) == simulated_text(2, "and I?", 10)
+        assert events[-2].name == "end"
+
+
 def test_a_relay_that_is_killed_costs_a_reader_nothing(speech: Gates) -> None:
     """The worker goes on; the new relay learns the job from it; the reader gets a snapshot and the rest."""
     with playing_slowly(onDisconnect="cancel") as play:

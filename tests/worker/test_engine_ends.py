@@ -1,15 +1,19 @@
 """How an engine process ends: closed in order, within bounds, and never later than its supervisor."""
 
+import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 
 import psutil
 import pytest
 
 from rhapsode_contract import frames, names
+from rhapsode_worker.engine_process import EngineProcess
+from rhapsode_worker.engines import LoadPlan
 from support.loads import Loading
-from support.processes import wait_until
+from support.processes import DEADLINE_S, wait_until
 
 
 def _is_gone(pid: int) -> bool:
@@ -95,3 +99,21 @@ def test_a_worker_that_is_stopped_while_it_loads_does_not_wait_for_the_engine(tm
         load.worker.send(signal.SIGTERM)
         assert load.worker.wait() == 0
         assert _is_gone(engine)
+
+
+async def test_an_engine_that_nobody_wants_any_more_when_it_is_just_born_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def connect(sock: socket.socket) -> None:
+        with sock:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("asyncio.open_connection", connect)
+    process = EngineProcess(LoadPlan(engine="Simulator", model="m"), lambda _: None, lambda _: None)
+    life = asyncio.create_task(process.run())
+    async with asyncio.timeout(DEADLINE_S):
+        while process.pid is None:
+            await asyncio.sleep(0.01)
+        life.cancel()
+        await asyncio.wait({life})
+    assert _is_gone(process.pid)

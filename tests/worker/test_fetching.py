@@ -1,6 +1,8 @@
 """A builtin model is fetched by the real pip from an index of our own: whole, checked, once, or not at all."""
 
 import asyncio
+import contextlib
+import fcntl
 import hashlib
 import http.server
 import os
@@ -210,6 +212,28 @@ def test_two_that_come_at_once_fetch_once(index: Index, tmp_path: Path) -> None:
     first, second = asyncio.run(both())
     assert first == second
     assert index.downloads == 1
+
+
+def test_who_waits_for_another_may_leave(index: Index, tmp_path: Path) -> None:
+    model, ended = builtin(index), threading.Event()
+    lock = cached_path(model, tmp_path).parent / ".lock"
+    lock.parent.mkdir(parents=True)
+
+    async def wait_for_a_moment() -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(fetch_builtin(model, tmp_path, lambda _done, _total: None), 0.3)
+
+    def wait() -> None:
+        asyncio.run(wait_for_a_moment())
+        ended.set()
+
+    with lock.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        left = ended.wait(DEADLINE_S)
+    waiting.join()
+    assert (left, index.downloads) == (True, 0)
 
 
 def test_a_file_of_the_wrong_size_is_not_taken_for_the_model(index: Index, tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def test_signals_while_it_gives_up_do_not_hide_that_it_cannot_work(tmp_path: Pat
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(0.001)
         assert (worker.wait(), worker.errors) == (names.EXIT_CANNOT_WORK, [])
+        with pytest.raises(ConnectionResetError):
+            pytest.fail(f"it failed, and then told {worker.relay.until(frames.State)}")
     finally:
         worker.close()
 

@@ -92,12 +92,14 @@ async def test_what_a_library_prints_is_no_answer(checks: GuideChecks) -> None:
     assert await why_not(checks, GOOD) == ""
 
 
-async def test_a_process_that_was_killed_meanwhile_is_replaced(checks: GuideChecks) -> None:
+@pytest.mark.parametrize("known", [True, False], ids=["which is known", "which is not known yet"])
+async def test_a_process_that_was_killed_meanwhile_is_replaced(checks: GuideChecks, known: bool) -> None:
     await why_not(checks, GOOD)
     process = checks._process
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
-    await process.wait()
+    if known:
+        await process.wait()
     assert await why_not(checks, GOOD) == ""
 
 

@@ -1,9 +1,16 @@
 """The worker's parts that follow a load: what is worth telling, how long it takes, how much was read."""
 
+import asyncio
+import logging
 import math
+import os
+import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,9 +18,13 @@ from rhapsode_contract import frames
 from rhapsode_contract.catalogue import narrate
 from rhapsode_contract.resources import EngineSpec
 from rhapsode_contract.sources import parse_source
+from rhapsode_worker.engine_process import EngineProcess
 from rhapsode_worker.history import load_key, remember_times, usual_times
 from rhapsode_worker.tracking import PROGRESS_S, SILENCE_S, LoadTracker
+from rhapsode_worker.voice import Voice
+from rhapsode_worker.watching_weights import watch_weights
 from rhapsode_worker.weighing import checkpoint_bytes, read_resident_bytes, resident_bytes
+from support.processes import DEADLINE_S
 
 
 def said_of(stage: str, progress: float | None = None) -> frames.Narration:
@@ -185,12 +196,47 @@ Rss:                9999 kB
 def test_the_kernel_says_how_much_of_a_file_was_read() -> None:
     assert resident_bytes(SMAPS, Path("/models/m.gguf")) == 42_000 * 1024
     assert resident_bytes(SMAPS, Path("/models/other.gguf")) is None
-    assert read_resident_bytes(2**22 + 1, Path("/models/m.gguf")) is None
+    assert read_resident_bytes(os.getpid(), Path("/models/m.gguf")) is None
+
+
+def test_a_process_that_has_ended_is_not_taken_for_one_that_has_read_all() -> None:
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(ProcessLookupError):
+        read_resident_bytes(ended.pid, Path("/models/m.gguf"))
+    ended.wait()
+    with pytest.raises(FileNotFoundError):
+        read_resident_bytes(ended.pid, Path("/models/m.gguf"))
+
+
+async def test_an_engine_that_dies_while_it_reads_its_weights_is_not_told_to_compile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"x" * 100)
+    looks: list[int] = []
+
+    def read(pid: int, _: Path) -> int:
+        looks.append(pid)
+        if len(looks) > 1:
+            raise ProcessLookupError(pid)
+        return 50
+
+    monkeypatch.setattr("rhapsode_worker.watching_weights.read_resident_bytes", read)
+    told: list[frames.WorkerFrame] = []
+    voice = Voice(logging.getLogger("test"), told.append)
+    voice.begin_load({})
+    engine = cast("EngineProcess", SimpleNamespace(pid=1))
+    watch = asyncio.create_task(watch_weights(engine, str(tmp_path / "m.gguf"), "m", voice))
+    async with asyncio.timeout(DEADLINE_S):
+        while len(looks) < 4:
+            await asyncio.sleep(0.01)
+    watch.cancel()
+    said = [one for one in told if isinstance(one, frames.Narration)]
+    assert [(one.action, one.progress) for one in said] == [("weights_load", 0.5)]
 
 
 def test_a_mapping_of_this_very_process_is_seen(tmp_path: Path) -> None:
     import mmap
-    import os
 
     path = tmp_path / "weights"
     path.write_bytes(b"x" * 8 * 2**20)

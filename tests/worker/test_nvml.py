@@ -212,6 +212,54 @@ async def test_who_wants_it_fresh_waits_for_a_sample_of_that_moment(
     await asyncio.to_thread(wait_until, lambda: not watch.sampler.alive, "the sampler ends")
 
 
+class SlowDriver:
+    """One GPU, and readings that end when a test lets them."""
+
+    def __init__(self) -> None:
+        self.used = GIB
+        self.begun, self.ends = threading.Semaphore(0), threading.Semaphore(0)
+
+    def read(self) -> Reading:
+        sight = Sight(uuid="GPU-0", name="H100", total_bytes=TOTAL, used_bytes=self.used)
+        self.begun.release()
+        self.ends.acquire(timeout=DEADLINE_S)
+        return Reading(gpus=(sight,))
+
+    def wait_xids(self, seconds: float) -> tuple[Xid, ...]:
+        time.sleep(seconds)
+        return ()
+
+    def close(self) -> None:
+        return
+
+
+async def test_a_sample_that_is_being_read_is_not_taken_for_one_of_that_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rhapsode_worker.watching_devices.FIRST_S", DEADLINE_S)
+    driver = SlowDriver()
+    driver.ends.release()
+    voice = Voice(logging.getLogger("test"), lambda _: None)
+    watch = DeviceWatch(voice, lambda report: Sampler(report, lambda: driver))
+    await watch.begin()
+    watch.sampler.hurry()
+    for _ in range(2):
+        await asyncio.to_thread(driver.begun.acquire, timeout=DEADLINE_S)
+    driver.used = 40 * GIB
+    refreshing = asyncio.create_task(watch.refresh(DEADLINE_S))
+    await asyncio.sleep(0)
+    driver.ends.release()
+    await asyncio.to_thread(driver.begun.acquire, timeout=DEADLINE_S)  # the older one has been told by now
+    await asyncio.sleep(0.01)
+    assert not refreshing.done()
+    driver.ends.release()
+    await refreshing
+    assert watch.words() == "40.0 of 80 GiB VRAM in use"
+    watch.sampler.stop()
+    driver.ends.release()
+    await asyncio.to_thread(wait_until, lambda: not watch.sampler.alive, "the sampler ends")
+
+
 async def test_a_hanging_call_holds_up_neither_the_start_nor_the_end(
     driver: FakeNvml, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_the_relay_hears_every_step_and_how_far_it_is(hub: Hub, listener: Relay,
     assert "s3cret" not in "".join(process.lines), "an address that the hub signed is as good as a token"
     assert percents == sorted(percents)
     assert percents[-1] == 100
+    wait_until(lambda: "model_verify" in steps(listener), "the relay has heard the last step")
     assert steps(listener) == ["model_resolve", "model_fetch", "model_verify"]
     assert [path.read_bytes() == GGUF for path in tmp_path.glob("cache/hub/*/snapshots/*/model.gguf")] == [True]
 

@@ -1,7 +1,12 @@
-"""What a selfcheck decides without an engine: how answers are judged, what a report says, what a dummy model is."""
+"""What a selfcheck decides, mostly without an engine: how answers are judged, what a report says, what a dummy model is."""
 
+import asyncio
 import json
+import logging
+import os
+import signal
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +15,7 @@ import pytest
 
 from rhapsode_contract import frames
 from rhapsode_worker import selfchecking
-from rhapsode_worker.engines import ENGINES
+from rhapsode_worker.engines import ENGINES, LoadPlan
 from rhapsode_worker.selfcheck.asking import Questions
 from rhapsode_worker.selfcheck.dummy_checkpoints import VOCABULARY, write_dummy_checkpoint
 from rhapsode_worker.selfcheck.findings import Finding, as_text, failure, make_report, make_row, not_checked
@@ -25,6 +30,9 @@ from rhapsode_worker.selfcheck.judging_answers import (
 from rhapsode_worker.selfcheck.redacting import clean_text, redacted, secrets_of
 from rhapsode_worker.selfcheck.running_engine import Asked, EngineRun
 from rhapsode_worker.selfcheck.subjects import small_subject
+from rhapsode_worker.voice import Voice
+from rhapsode_worker.watching_devices import DeviceWatch
+from support.processes import DEADLINE_S
 
 Heard = list[tuple[float, frames.WorkerFrame]]
 
@@ -133,6 +141,38 @@ async def test_a_pair_is_sent_in_one_piece_or_one_might_be_over_before_the_other
     engine = TwoSlots()
     assert (await Questions(cast("EngineRun", engine)).pair()).outcome == "ok"
     assert engine.pieces == [["selfcheck-1", "selfcheck-2"]]
+
+
+@pytest.fixture
+async def loaded() -> AsyncIterator[EngineRun]:
+    """The simulator, ready for questions."""
+    voice = Voice(logging.getLogger("test"), lambda _: None)
+    run = EngineRun(LoadPlan(engine="Simulator", model="m"), voice, DeviceWatch(voice), None)
+    try:
+        await asyncio.wait_for(run.load(), DEADLINE_S)
+        yield run
+    finally:
+        await run.kill()
+
+
+async def test_an_engine_that_ends_between_two_checks_fails_the_next_one_and_no_other(loaded: EngineRun) -> None:
+    os.kill(loaded._process.pid or 0, signal.SIGKILL)
+    async with asyncio.timeout(DEADLINE_S):
+        while not loaded.gone:
+            await asyncio.sleep(0.01)
+    told = [loaded.missed() for _ in range(2)]
+    assert [one.outcome for one in told] == ["failed", "skipped"]
+    assert told[0].measured == "the engine ended by signal 9 (SIGKILL)"
+
+
+async def test_an_engine_that_sees_itself_that_it_does_not_close_is_told_like_one_that_is_killed_for_it(
+    loaded: EngineRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both wait equally long: whichever stands still is the second to see it."""
+    monkeypatch.setattr("rhapsode_worker.selfcheck.running_engine.CLOSE_S", 0.0)
+    os.kill(loaded._process.pid or 0, signal.SIGTERM)  # an exit status of its own
+    found = await loaded.end()
+    assert (found.outcome, found.measured) == ("failed", "it did not close within 0 s and was ended")
 
 
 def test_what_was_skipped_is_not_counted_as_ok() -> None:

@@ -1,13 +1,17 @@
 """The worker as a process when its relay goes away or reads slowly, and when it is itself told to end or killed."""
 
+import asyncio
+import os
 import signal
 from pathlib import Path
+from typing import cast
 
 import psutil
 
 from rhapsode_contract import frames
 from rhapsode_worker.engines.simulating import simulated_text
 from rhapsode_worker.joining import tokens_in
+from rhapsode_worker.linking import RelayLink
 from support.gated_engine import SPEECH, Gates
 from support.processes import DEADLINE_S, wait_until
 from support.worker_process import Worker, job, text_of, working
@@ -96,6 +100,38 @@ def test_a_ping_is_answered(tmp_path: Path) -> None:
 # The end
 
 
+class BusyRelay(asyncio.Protocol):
+    """A relay that does not read before it is told to."""
+
+    heard = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.pause_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard += data
+
+
+async def test_a_relay_that_speaks_to_one_who_leaves_hears_its_last_words_all_the_same(tmp_path: Path) -> None:
+    relay, path = BusyRelay(), tmp_path / "s"
+    server = await asyncio.get_running_loop().create_unix_server(lambda: relay, str(path))
+    link = RelayLink(path, list, lambda _: None)
+    async with server, asyncio.timeout(DEADLINE_S):
+        keeping = asyncio.create_task(link.keep())
+        while not (link.connected and hasattr(relay, "transport")):
+            await asyncio.sleep(0.01)
+        link.send(frames.State(phase="failed", reason="EngineCrash"))
+        leaving = asyncio.create_task(link.leave(DEADLINE_S))
+        while link.connected:
+            await asyncio.sleep(0.01)
+        relay.transport.write(frames.encode_frame(frames.Ping()))
+        assert not leaving.done()
+        relay.transport.resume_reading()
+        await asyncio.gather(leaving, keeping)
+    assert b"EngineCrash" in relay.heard
+
+
 def test_sigterm_lets_requests_finish_and_takes_nothing_new(tmp_path: Path) -> None:
     with working(tmp_path) as worker:
         worker.ready()
@@ -122,6 +158,21 @@ def test_at_the_deadline_requests_end_with_a_retryable_error(tmp_path: Path) -> 
         worker.send(signal.SIGTERM)
         error = worker.relay.wait(frames.Error)
         assert (error.code, error.retryable) == ("server_shutdown", True)
+        assert worker.wait() == 0
+
+
+def test_an_engine_that_dies_while_the_worker_drains_ends_its_requests_then_and_not_at_the_deadline(
+    tmp_path: Path,
+) -> None:
+    with working(tmp_path, relay={"drainSeconds": 30}) as worker:
+        worker.ready()
+        worker.relay.send(job(max_tokens=100_000))
+        worker.relay.wait(frames.Token)
+        worker.send(signal.SIGTERM)
+        worker.relay.wait(frames.State, phase="draining")
+        os.kill(worker.engine_pid(), signal.SIGKILL)
+        error = worker.relay.wait(frames.Error)
+        assert (error.code, error.retryable) == ("engine_crashed", True)
         assert worker.wait() == 0
 
 

@@ -86,8 +86,8 @@ class EngineProcess:
                 start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor, which then stops us
                 env=environ,
             )
-        reader, self._writer = await asyncio.open_connection(sock=ours)
         try:
+            reader, self._writer = await asyncio.open_connection(sock=ours)
             self._guard = await Guard.over(self._process.pid)
             self._writer.write(msgspec.json.encode(self._plan) + b"\n")
             async with asyncio.TaskGroup() as tasks:

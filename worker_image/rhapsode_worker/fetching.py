@@ -27,6 +27,7 @@ OnProgress = Callable[[int, int], None]
 
 _PROGRESS = re.compile(rb"Progress (\d+) of (\d+)")
 _BLOCK = 4 * 1024 * 1024
+_LOOK_S = 0.1
 
 
 async def fetch_builtin(builtin: Builtin, cache: Path, on_progress: OnProgress) -> ModelFiles:
@@ -34,7 +35,7 @@ async def fetch_builtin(builtin: Builtin, cache: Path, on_progress: OnProgress) 
     final = cached_path(builtin, cache)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with await asyncio.to_thread(_locked, final.parent / ".lock"):
+        with await _locked(final.parent / ".lock"):
             if found := find_installed(builtin, cache):
                 return found
             with tempfile.TemporaryDirectory(dir=final.parent, prefix="fetch-") as scratch:
@@ -117,10 +118,26 @@ def _holding(descriptor: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Wait for the lock; it is released with its descriptor, also when the process is killed."""
+async def _locked(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Wait for the lock; it is released with its descriptor, also when the process is killed.
+
+    It is asked for again and again: a thread that waits for it could not be told that we leave.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        while not _lock(descriptor):
+            await asyncio.sleep(_LOOK_S)
+    except BaseException:
+        os.close(descriptor)
+        raise
     for left in path.parent.glob("fetch-*"):
         shutil.rmtree(left, ignore_errors=True)  # of someone who was killed: we hold the lock
     return _holding(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -38,6 +38,7 @@ class RelayLink(asyncio.Protocol):
         self._outbox: Outbox | None = None
         self._rest = b""
         self._closed = asyncio.Event()
+        self._leaving = False
         self.lost_at: float | None = time.monotonic()
         """Since when there is no relay; None while there is one."""
         self.refused = ""
@@ -52,10 +53,10 @@ class RelayLink(asyncio.Protocol):
             self._outbox.put(frame)
 
     async def keep(self) -> None:
-        """Connect, and connect again, until cancelled."""
+        """Connect, and connect again, until we leave, or are cancelled."""
         loop = asyncio.get_running_loop()
         retry_s = FIRST_RETRY_S
-        while True:
+        while not self._leaving:
             self._closed.clear()
             try:
                 await loop.create_unix_connection(lambda: self, str(self._path))
@@ -67,11 +68,21 @@ class RelayLink(asyncio.Protocol):
             retry_s = REFUSED_RETRY_S if self.refused else FIRST_RETRY_S
             await asyncio.sleep(retry_s)
 
-    async def flush(self, seconds: float) -> None:
-        """Wait until the relay has taken everything, for so many seconds at most."""
+    async def leave(self, seconds: float) -> None:
+        """Let the relay hear everything and hang up, for so many seconds at most.
+
+        It hangs up first: what it says to one who is gone would break the connection, with all that it has not read.
+        """
+        self._leaving = True
         deadline = time.monotonic() + seconds
         await asyncio.sleep(0)
         while self._transport and self._transport.get_write_buffer_size() and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+        if self._transport and self._outbox:
+            self._outbox.pause()
+            self._outbox = None
+            self._transport.write_eof()
+        while self._transport and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
 
     # What asyncio calls

@@ -103,7 +103,7 @@ class Prefetch:
             if self._link.connected:
                 break
             await asyncio.sleep(LOOK_S)
-        await self._link.flush(FLUSH_S)
+        await self._link.leave(FLUSH_S)
 
     async def _break_silence(self) -> None:
         while True:

@@ -1,6 +1,7 @@
 """Bring the model to this machine before the engine starts. Called by `supervising`, and by `prefetching`."""
 
 import asyncio
+import contextlib
 import functools
 import threading
 import time
@@ -99,11 +100,11 @@ async def _apart(work: Callable[[], T]) -> T:
 
     def run() -> None:
         try:
-            result = work()
+            outcome = functools.partial(done.set_result, work())
         except Exception as exc:  # it is raised where it is awaited
-            loop.call_soon_threadsafe(settle, functools.partial(done.set_exception, exc))
-        else:
-            loop.call_soon_threadsafe(settle, functools.partial(done.set_result, result))
+            outcome = functools.partial(done.set_exception, exc)
+        with contextlib.suppress(RuntimeError):  # the loop is over
+            loop.call_soon_threadsafe(settle, outcome)
 
     threading.Thread(target=run, name="fetch", daemon=True).start()
     return await done

@@ -79,7 +79,8 @@ class Sampler:
         try:
             while not self._stopping.is_set():
                 self._wanted.clear()
-                reading = replace(driver.read(), xids=xids)
+                began = time.monotonic()
+                reading = replace(driver.read(), xids=xids, began=began)
                 self._report(reading)
                 if not self._in_trouble(reading):
                     ends_at = None

@@ -1,5 +1,6 @@
 """What NVML told just now, before anyone judges it. Made by `devices`, read by `gauging`. Pure data."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -33,10 +34,14 @@ class Xid:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """All of it. `absent`: there is no driver. `trouble`: why some or all of it could not be read."""
+    """All of it. `absent`: there is no driver. `trouble`: why some or all of it could not be read.
+
+    `began` is the moment of the steady clock from which on it was read: what changed later may not be in it.
+    """
 
     gpus: tuple[Sight, ...] = ()
     xids: tuple[Xid, ...] = ()
     driver: str = ""
     trouble: str = ""
     absent: bool = False
+    began: float = math.inf

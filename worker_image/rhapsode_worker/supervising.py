@@ -66,7 +66,7 @@ class Supervisor:
         if not life.done():
             await self._drain(hurry)
         self._voice.say("stopped", served=self._ledger.served, tokens=self._ledger.tokens)
-        await self._link.flush(FLUSH_S)
+        await self._link.leave(FLUSH_S)
         await self._devices.end()
         for task in (life, stop, chores, link):
             task.cancel()
@@ -92,13 +92,14 @@ class Supervisor:
             attempt += 1
             ending = await self._run_engine(path, attempt)
             if self._failed or self._draining:
+                self._end_requests(ending)
                 return
             stable = self._ready_at is not None and time.monotonic() - self._ready_at > self.settings.stable_s
             ended_in_a_row = 1 if stable else ended_in_a_row + 1
-            self._end_requests(ending)
             hopeless = self._ready_at is None and names_its_cause(ending)
             if hopeless or ended_in_a_row > self.settings.max_restarts:
                 self._give_up(*explain_endings(ending, ended_in_a_row))
+                self._end_requests(ending)
                 return
             await self._pause(ending, ended_in_a_row)
 
@@ -153,6 +154,7 @@ class Supervisor:
             attempts=self.settings.max_restarts,
         )
         self._voice.begin_load(usual_times(self.settings.cache, self._load_key()))
+        self._end_requests(ending)  # not before: for a slot that gets free the relay sends the next request
         await asyncio.sleep(backoff_s)
 
     def _give_up(self, reason: str, why: str, remedy: str) -> None:
@@ -188,7 +190,8 @@ class Supervisor:
             await self._engine.stop(hurry)
 
     def _begin_drain(self, limit_s: float | None = None) -> None:
-        if not self._draining:
+        """Take nothing new. One that failed tells no more than that: it is why nobody should ask again."""
+        if not self._draining and not self._failed:
             self._draining = True
             running = len(self._ledger.running())
             self._voice.say("drain", running=running, limit_s=limit_s)

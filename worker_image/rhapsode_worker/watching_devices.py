@@ -5,6 +5,7 @@ It waits for NVML for a bounded time only, and says so when NVML is silent.
 
 import asyncio
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ class DeviceWatch:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
         self._heard_at = time.monotonic()
+        self._wanted_at = -math.inf
         self.sampler = make_sampler(self._report)
 
     @property
@@ -56,8 +58,9 @@ class DeviceWatch:
         self._gauge.forget_faults()
 
     async def refresh(self, limit_s: float = FRESH_S) -> None:
-        """Wait for a fresh sample, for a moment unless who asks has more time."""
+        """Wait for a fresh sample, for a moment unless who asks has more time. One that is being read is none."""
         if self.sampler.alive:
+            self._wanted_at = time.monotonic()
             self._news.clear()
             self.sampler.hurry()
             await self._wait_for_news(limit_s)
@@ -88,7 +91,8 @@ class DeviceWatch:
     def _take(self, reading: Reading) -> None:
         self._heard_at = time.monotonic()
         self._tell(self._gauge.take(reading, self._heard_at))
-        self._news.set()
+        if reading.began >= self._wanted_at:
+            self._news.set()
 
     def _fall_silent(self) -> None:
         self._tell(self._gauge.fall_silent(self._heard_at, time.monotonic()))

@@ -25,7 +25,10 @@ async def watch_weights(engine: EngineProcess, path: str, model: str, voice: Voi
             if engine.pid is not None:
                 return
             continue
-        resident = await asyncio.to_thread(read_resident_bytes, engine.pid, weights)
+        try:
+            resident = await asyncio.to_thread(read_resident_bytes, engine.pid, weights)
+        except OSError:  # it ended in the middle: nothing is told as done
+            continue
         if resident is None and not seen:
             continue
         done = total if resident is None else min(resident, total)

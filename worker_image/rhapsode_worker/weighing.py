@@ -25,11 +25,14 @@ def resident_bytes(smaps: str, path: Path) -> int | None:
 
 
 def read_resident_bytes(pid: int, path: Path) -> int | None:
-    """Return how many bytes of the file process `pid` has in memory; None if that cannot be seen."""
-    try:
-        return resident_bytes(Path(f"/proc/{pid}/smaps").read_text(), path.resolve())
-    except OSError:
-        return None
+    """Return how many bytes of the file process `pid` has in memory; None if it has not mapped it.
+
+    Raises OSError if the process cannot be seen: one that has ended has mapped nothing either.
+    """
+    smaps = Path(f"/proc/{pid}/smaps").read_text()
+    if not smaps:
+        raise ProcessLookupError(pid)
+    return resident_bytes(smaps, path.resolve())
 
 
 def weights_file(path: Path) -> Path:

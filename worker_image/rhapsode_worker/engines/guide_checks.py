@@ -50,16 +50,22 @@ class GuideChecks:
 
     async def _try(self, guide: Guide) -> str:
         """Return why a guide cannot be used, "" if it can."""
-        try:
-            process = await self._at_work()
-            answer = await _exchange(process, msgspec.json.encode(guide) + b"\n", PATIENCE_S)
-        except asyncio.CancelledError:  # the next guide must not get what this one did not wait for
-            self._leave()
-            raise
-        if answer:
-            return msgspec.json.decode(answer, type=str)
-        status = await self._end()
-        return f"compiling it takes more than {CPU_S:g} s" if status in _TOO_LONG else "its compiler failed"
+        while True:
+            known = self._process
+            try:
+                process = await self._at_work()
+                answer = await _exchange(process, msgspec.json.encode(guide) + b"\n", PATIENCE_S)
+            except asyncio.CancelledError:  # the next guide must not get what this one did not wait for
+                self._leave()
+                raise
+            if answer:
+                return msgspec.json.decode(answer, type=str)
+            status = await self._end()
+            if status in _TOO_LONG:
+                return f"compiling it takes more than {CPU_S:g} s"
+            if process is not known or self._closed:
+                return "its compiler failed"
+            # one that was there before may have died before it saw this guide: a new one tells
 
     async def _at_work(self) -> asyncio.subprocess.Process:
         """Return the process, ready for a guide. Raises RequestError."""

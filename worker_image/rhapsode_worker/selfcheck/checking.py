@@ -26,7 +26,6 @@ from rhapsode_worker.voice import Voice
 
 LAST_S = 60.0
 """How long what must be looked at in the end may take, also when the time is over."""
-_GONE = "the engine is gone"
 _WELL: tuple[Outcome, ...] = ("ok", "warning")
 
 
@@ -197,13 +196,13 @@ class Course:
         async def run() -> Finding:
             assert self._engine is not None
             assert self._asker is not None
-            return not_checked(_GONE) if self._engine.gone else await ask(self._asker)
+            return self._engine.missed() if self._engine.gone else await ask(self._asker)
 
         return run
 
     async def _end(self) -> Finding:
         assert self._engine is not None
-        return not_checked(_GONE) if self._engine.gone else await self._engine.end()
+        return self._engine.missed() if self._engine.gone else await self._engine.end()
 
 
 def _as_found(finding: Finding) -> Finding:

@@ -4,7 +4,6 @@ What a supervisor is to a worker this is to a check, for one process only: no re
 """
 
 import asyncio
-import signal
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -14,7 +13,7 @@ from rhapsode_contract import frames
 from rhapsode_worker.engine_process import Ending, EngineProcess
 from rhapsode_worker.engines import CLOSE_S, LoadPlan
 from rhapsode_worker.giving_up import explain_endings
-from rhapsode_worker.selfcheck.findings import Finding, Trouble, failure
+from rhapsode_worker.selfcheck.findings import Finding, Trouble, failure, not_checked
 from rhapsode_worker.selfcheck.telling import SHOWN_LINES
 from rhapsode_worker.voice import Voice
 from rhapsode_worker.watching_devices import DeviceWatch
@@ -57,11 +56,18 @@ class EngineRun:
         self._decided = asyncio.Event()
         self._asked: dict[str, Asked] = {}
         self._life: asyncio.Task[Ending] | None = None
+        self._end_told = False
 
     @property
     def gone(self) -> bool:
         """Whether the process has ended."""
         return self._life is None or self._life.done()
+
+    def missed(self) -> Finding:
+        """Return what a check finds that the engine is not there for: why it ended, if none has told that yet."""
+        if self._life is None or self._end_told:
+            return not_checked("the engine is gone")
+        return self._explain(self._life.result())
 
     async def load(self) -> frames.Caps:
         """Start the process and load. Raises Trouble."""
@@ -113,12 +119,13 @@ class EngineRun:
         assert self._life is not None
         began = time.monotonic()
         await self._process.stop(asyncio.Event())
+        seconds = time.monotonic() - began
         ending = await self._life
-        seconds, lines = time.monotonic() - began, ending.lines[-SHOWN_LINES:]
+        lines = ending.lines[-SHOWN_LINES:]
         if ending.status == 0:
             return Finding(measured=f"it closed and ended within {seconds:.1f} s")
-        if ending.status == -signal.SIGKILL and seconds >= CLOSE_S:
-            return failure(f"it did not close within {CLOSE_S:g} s and was killed", "Tell us in an issue.", lines)
+        if seconds >= CLOSE_S:  # it was killed, or was sooner to see itself how late it is
+            return failure(f"it did not close within {CLOSE_S:g} s and was ended", "Tell us in an issue.", lines)
         remedy = "Look at its last lines; a worker that stops would leave like this, too."
         return Finding(outcome="warning", measured=f"it ended by {ending.how}", remedy=remedy, lines=lines)
 
@@ -144,7 +151,7 @@ class EngineRun:
 
     def _explain(self, ending: Ending) -> Finding:
         """Return why the engine is gone: what it said itself, else what its end and its last lines tell."""
-        lines = ending.lines[-SHOWN_LINES:]
+        lines, self._end_told = ending.lines[-SHOWN_LINES:], True
         if self._refused is not None:
             told = self._refused.fields
             return failure(str(told["why"]), str(told["remedy"]), lines, facts={"reason": told["reason"]})
