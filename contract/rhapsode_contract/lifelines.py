@@ -25,14 +25,17 @@ def run_to_its_end(work: Coroutine[Any, Any, T], run: Callable[[Coroutine[Any, A
     leave it half made, and waits; one that comes when the work is over must not change the exit status.
     """
     _hold_signals()
-    return run(_and_hold_signals(work))
+    return run(_and_be_deaf(work))
 
 
-async def _and_hold_signals(work: Coroutine[Any, Any, T]) -> T:
+async def _and_be_deaf(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await work
     finally:
-        _hold_signals()
+        _hold_signals()  # which is for this thread alone, and another may live on, as NVML's where a call hangs
+        for sent in _STOP_SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(sent)  # or it gives them their defaults when it closes
+            signal.signal(sent, signal.SIG_IGN)
 
 
 def _hold_signals() -> None:

@@ -139,7 +139,7 @@ class Running:
 
     def _hear_out(self) -> None:
         for reader in self._readers:
-            reader.join(5)
+            reader.join(DEADLINE_S)
 
     def close(self) -> None:
         """End the process if it has not."""
@@ -255,11 +255,7 @@ class Play(Running):
         """Return the processes of this play that run a module."""
         import psutil
 
-        return [
-            child.pid
-            for child in psutil.Process(self.pid).children(recursive=True)
-            if _runs(child, module) and child.status() != psutil.STATUS_ZOMBIE
-        ]
+        return [child.pid for child in psutil.Process(self.pid).children(recursive=True) if _runs(child, module)]
 
     def kill(self, module: str) -> None:
         """Kill the process that runs a module, as the kernel would."""
@@ -278,7 +274,7 @@ def _runs(process: Any, module: str) -> bool:
     import psutil
 
     try:
-        return module in process.cmdline()
+        return module in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 

@@ -38,7 +38,8 @@ class Following:
         self._cluster, self._name, self._painter, self._style = cluster, name, painter, style
         self._heard = Gathering()
         self._worker: JSON = {}
-        self._pods: set[str] = set()
+        self._ears: dict[str, object] = {}
+        """Who listens to each pod. One of its name may come before the last one's listener has left."""
         self._deaf = False
         """Whether we may not listen to pods: then the operator's last sentence has to do."""
         self._cut = False
@@ -69,12 +70,12 @@ class Following:
         except ForbiddenError as exc:
             self._heard.put(partial(self._show, Line("warn", f"no Events: {exc}")))
 
-    def _listen(self, pod: str) -> None:
-        """Listen to a pod's relay, and to whatever pod of that name comes after it."""
-        while pod in self._pods:
+    def _listen(self, pod: str, ear: object) -> None:
+        """Listen to a pod's relay, and to whatever comes in its place before it is gone."""
+        while self._ears.get(pod) is ear:
             try:
                 with self._cluster.pod_relay(pod) as client:
-                    Watching(client, _PodScreen(self, pod), self._style, until_ready=False).watch()
+                    Watching(client, _PodScreen(self, pod, ear), self._style, until_ready=False).watch()
             except Gone:
                 return
             except ForbiddenError as exc:
@@ -86,9 +87,9 @@ class Following:
                     return
             time.sleep(PAUSE_S)
 
-    def hear(self, pod: str, level: str, text: str) -> None:
-        """Have a pod's sentence shown. Raises Gone when nobody follows the pod any more."""
-        if pod not in self._pods:
+    def hear(self, pod: str, ear: object, level: str, text: str) -> None:
+        """Have a pod's sentence shown. Raises Gone when nobody follows the pod any more, or somebody else does."""
+        if self._ears.get(pod) is not ear:
             raise Gone
         self._heard.put(partial(self._show, Line(level, text, pod)))
 
@@ -102,7 +103,7 @@ class Following:
             return
         self._cut = False
         if change.kind == "DELETED" or not change.items:
-            self._pods.clear()
+            self._ears.clear()
             raise CommandError(f"{self._name} was deleted")
         before, self._worker = self._worker, change.items[0]
         for line in transitions(before, self._worker, deaf=self._deaf):
@@ -112,12 +113,12 @@ class Following:
     def _join(self) -> None:
         """Listen to new pods; whoever listens to one that is gone notices by himself."""
         present = set(pods_of(self._worker))
-        for pod in sorted(present - self._pods):
-            self._pods.add(pod)
+        for pod in sorted(present - self._ears.keys()):
+            ear = self._ears[pod] = object()
             if not self._deaf:
-                self._heard.start(partial(self._listen, pod), pod)
-        for pod in sorted(self._pods - present):
-            self._pods.discard(pod)
+                self._heard.start(partial(self._listen, pod, ear), pod)
+        for pod in sorted(self._ears.keys() - present):
+            del self._ears[pod]
             self._show(Line("info", f"{pod} is gone"))
 
     def _happen(self, change: Change) -> None:
@@ -125,7 +126,7 @@ class Following:
             about = event.get("involvedObject") or {}
             # what the operator posts of transitions and load stages is here already, as conditions and narration
             ours = about.get("kind") == names.KIND and about.get("name") == self._name
-            if change.kind not in ("ADDED", "MODIFIED") or not (ours or about.get("name") in self._pods):
+            if change.kind not in ("ADDED", "MODIFIED") or not (ours or about.get("name") in self._ears):
                 continue
             one = happening(event, datetime.now(UTC))
             if not (ours and (one.reason == "LoadStage" or one.reason in REASONS)):
@@ -138,7 +139,7 @@ class Following:
         self._deaf = True
 
     def _show(self, line: Line) -> None:
-        several = len(self._pods) > 1 or int((self._worker.get("spec") or {}).get("replicas", 1)) > 1
+        several = len(self._ears) > 1 or int((self._worker.get("spec") or {}).get("replicas", 1)) > 1
         head = f"{line.pod}: " if line.pod and several else ""
         self._painter.line(head + line.text, actor=line.pod or self._name, level=line.level)
 
@@ -146,13 +147,13 @@ class Following:
 class _PodScreen:
     """Where a `Watching` shows what one pod says."""
 
-    def __init__(self, following: Following, pod: str) -> None:
-        self._following, self._pod = following, pod
+    def __init__(self, following: Following, pod: str, ear: object) -> None:
+        self._hear = partial(following.hear, pod, ear)
         self._cut = False
 
     def narrate(self, event: events.Narration, style: Any) -> None:
         self._cut = False
-        self._following.hear(self._pod, event.level, words_of(event, style))
+        self._hear(event.level, words_of(event, style))
 
     def load(self, event: events.Load) -> None:
         """The narration says the same in words."""
@@ -162,5 +163,5 @@ class _PodScreen:
 
     def note(self, text: str) -> None:
         if not self._cut:
-            self._following.hear(self._pod, "warn", text)
+            self._hear("warn", text)
         self._cut = True
