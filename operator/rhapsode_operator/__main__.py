@@ -8,6 +8,7 @@ import sys
 import uvloop
 
 from rhapsode_contract import names
+from rhapsode_contract.lifelines import run_to_its_end
 from rhapsode_contract.records import log_to_stdout
 from rhapsode_operator.assembling import Assembly
 from rhapsode_operator.errors import CannotRun, OperatorError
@@ -21,7 +22,7 @@ def main(seam: Seam | None = None) -> int:
         settings = OperatorSettings.from_env(os.environ)
         log_to_stdout("operator", settings.identity, settings.log_level)
         _spare_the_collector()
-        uvloop.run(run(settings, seam or Assembly()))
+        run_to_its_end(run(settings, seam or Assembly()), uvloop.run)
     except CannotRun as exc:
         return _complain(exc.message, names.EXIT_CANNOT_WORK)
     except OperatorError as exc:

@@ -50,6 +50,8 @@ class Case:
     """By uid: since when a pod is seen failed."""
     drains: dict[str, DrainSeen] = field(default_factory=dict)
     drain_began: dict[str, float] = field(default_factory=dict)
+    outdated: set[str] = field(default_factory=set)
+    """By uid: pods whose relays know that a new version replaces them."""
     tellers: dict[str, Teller] = field(default_factory=dict)
     removed: dict[str, float] = field(default_factory=dict)
     """By uid: when we deleted a pod that the watch may still show alive."""
@@ -84,6 +86,7 @@ class Case:
         for remembered in (self.failed_at, self.drains, self.drain_began, self.tellers, self.stages, self.removed):
             for uid in set(remembered) - known:
                 del remembered[uid]
+        self.outdated &= known
         for pod in pods:
             if pod.over:
                 self.failed_at.setdefault(pod.uid, now)
@@ -125,6 +128,8 @@ class Case:
         for pod in pods:
             tale = tales.get(pod.uid)
             if tale is not None and (tale.phase, tale.reason) == ("draining", OUTGOING) and not pod.deleting:
+                if pod.uid not in self.drain_began:  # who told it to drain told it why, too
+                    self.outdated.add(pod.uid)
                 self.drain_began.setdefault(pod.uid, now)
                 self.drains.setdefault(pod.uid, DrainSeen(None, 0.0))
 

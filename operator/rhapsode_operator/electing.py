@@ -8,7 +8,7 @@ was read; of two that reach for a free Lease one wins. A leader that cannot rene
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -42,6 +42,8 @@ class Elector:
         self._lease_s, self._renew_s, self._retry_s = settings.lease_s, settings.renew_s, settings.retry_s
         self._clock = clock or asyncio.get_running_loop().time
         self._held: Lease | None = None
+        self._reaching = False
+        """Whether we reached for the Lease and have heard no answer: it may be ours."""
         self._leader = ""
         self._renewed_at = 0.0
         self._seen: tuple[str, float] = ("", 0.0)
@@ -72,29 +74,35 @@ class Elector:
                 return f"the Lease {self._namespace}/{self._name} could not be renewed for {self._renew_s:g} s"
 
     async def release(self) -> None:
-        """Let another operator lead at once, if we do."""
+        """Let another operator lead at once, if we do, or may do."""
         held, self._held = self._held, None
-        if held is not None:
+        if held is not None or self._reaching:
             await self._tried(lambda: self._give(held))
 
-    async def _give(self, held: Lease) -> None:
-        """Give the Lease away. A renewal that we gave up while it was under way may have made a newer version."""
+    async def _give(self, held: Lease | None) -> None:
+        """Give the Lease away. A write that we gave up while it was under way may have made a newer version."""
         freed = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _moment()}
-        if await self._port.replace_lease(held | {"spec": held["spec"] | freed}) is not None:
+        if held is not None and await self._port.replace_lease(held | {"spec": held["spec"] | freed}) is not None:
             return
         found = await self._port.read_lease(self._namespace, self._name)
-        if found is not None and found["spec"].get("holderIdentity") == self._identity:
+        if found is not None and self._is_ours(found):
             await self._port.replace_lease(found | {"spec": found["spec"] | freed})
 
     async def try_acquire(self) -> bool:
         """Look at the Lease once, and take it if it is free."""
         began, lease = self._clock(), await self._port.read_lease(self._namespace, self._name)
         if lease is None:
-            return self._hold(await self._port.create_lease(self._new()), began)
+            return await self._reach(self._port.create_lease(self._new()), began)
         if not self._is_free(lease):
             self._stand_by(lease["spec"]["holderIdentity"])
             return False
-        return self._hold(await self._port.replace_lease(lease | {"spec": self._claim(lease)}), began)
+        return await self._reach(self._port.replace_lease(lease | {"spec": self._claim(lease)}), began)
+
+    async def _reach(self, write: Awaitable[Lease | None], began: float) -> bool:
+        self._reaching = True
+        lease = await write
+        self._reaching = False
+        return self._hold(lease, began)
 
     async def try_renew(self) -> bool:
         """Renew once; `_held` is None afterwards if somebody else took the Lease."""
@@ -106,8 +114,11 @@ class Elector:
         found = await self._port.read_lease(self._namespace, self._name)
         if found is None:  # somebody deleted it
             return self._hold(await self._port.create_lease(self._new()), began)
-        self._held = found if found["spec"].get("holderIdentity") == self._identity else None
+        self._held = found if self._is_ours(found) else None
         return False
+
+    def _is_ours(self, lease: Lease) -> bool:
+        return bool(lease.get("spec", {}).get("holderIdentity") == self._identity)
 
     def _stand_by(self, leader: str) -> None:
         """Say so once for each leader: who reads the log of an idle process must learn where the work is done."""

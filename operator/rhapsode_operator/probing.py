@@ -68,6 +68,10 @@ class Pulse:
         """It was deleted before the watch could tell of it."""
         self._owed.pop(named, None)
 
+    def version(self, named: Named) -> int | None:
+        """Return the version that the watch told of last, None for what it did not tell of, or ended."""
+        return self._told.get(named)
+
     def known(self) -> set[Named]:
         """Return what the watch told of and has not ended."""
         return set(self._told)
@@ -160,7 +164,9 @@ class Prober:
             for _ in range(round(LAG_S / SLICE_S)):
                 await asyncio.sleep(SLICE_S)
         for named in missing & self._pulse.known():
-            if not await self._port.exists(*named) and named in self._pulse.known():
+            version = self._pulse.version(named)
+            # a newer one may be of a successor that was made after this answer, and told of before it
+            if version is not None and not await self._port.exists(*named) and self._pulse.version(named) == version:
                 self._ghosts.vanished(named)
 
     async def _forgive(self, now: float, grace_s: float, most: int) -> None:

@@ -150,7 +150,8 @@ class Reconciler:
         seen = Seen(worker, wanted, ours, verdicts, self.telemetry.tales, case.failures)
         settling = (planned.create and not errors) or self._is_listening(worker, case, ours, now)
         errors += await self._write(seen, order, errors, timers, settling=bool(settling))
-        await self._speaker.speak(case, planned.drain, said)
+        if not await self._speaker.speak(case, planned.drain, said):
+            timers.append(STILL_S)
         timers.extend(_looks(verdicts.values(), spec.load.stall_seconds))
         timers.extend(_searches(ours, self.telemetry.tales, now))
         return self._look_again(key, errors, timers)

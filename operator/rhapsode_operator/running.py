@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from rhapsode_contract.lifelines import listen_for_stop
 from rhapsode_contract.names import KIND
 from rhapsode_operator.checking import check
 from rhapsode_operator.electing import Elector
@@ -63,16 +64,19 @@ async def run(settings: OperatorSettings, seam: Seam) -> None:
     """Run until SIGTERM. Raises CannotRun where no restart helps, and OperatorError when the watch ended."""
     metrics = Metrics()
     health = Health(metrics)
-    stop = asyncio.Event()
-    _on_signals(stop)
+    # while kopf runs, handlers of its own do the same
+    stop, _ = listen_for_stop(asyncio.get_running_loop(), os.environ)
     async with (
         serve(health, metrics, settings.host, settings.port),
         _beside(health.beat()),
         connect(metrics, connections=settings.workers + 8) as kube,
     ):
         elector = Elector(kube, settings)
-        if await _before(stop, _start(kube, settings, health, elector)):
-            await _lead(_Leader(settings, seam, kube, health, metrics), elector, stop)
+        try:
+            if await _before(stop, _start(kube, settings, health, elector)):
+                await _lead(_Leader(settings, seam, kube, health, metrics), elector, stop)
+        finally:
+            await elector.release()
 
 
 async def _start(kube: Kube, settings: OperatorSettings, health: Health, elector: Elector) -> None:
@@ -83,11 +87,8 @@ async def _start(kube: Kube, settings: OperatorSettings, health: Health, elector
 
 async def _lead(leader: "_Leader", elector: Elector, stop: asyncio.Event) -> None:
     """Work as long as we lead."""
-    try:
-        async with _beside(_die_with(elector)):
-            await leader.work(elector, stop)
-    finally:
-        await elector.release()
+    async with _beside(_die_with(elector)):
+        await leader.work(elector, stop)
 
 
 class _Leader:
@@ -153,6 +154,7 @@ class _Leader:
 
     async def _end(self) -> None:
         """Let runs finish, for a moment; a second call finds nothing to do."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # kopf's handlers bear but one
         if not self._begun:
             return
         self._begun, self._health.workers = False, 0
@@ -167,8 +169,9 @@ class _Leader:
     async def _reconcile(self, key: Key) -> float | None:
         if self._elector is None or not self._elector.leading:
             raise RetryableError("another operator may lead by now", reason="NotLeading")
+        was_gone = self._watched.worker(key) is None
         seconds = await self._reconciler.reconcile(key)
-        if self._watched.worker(key) is None:
+        if was_gone and self._watched.worker(key) is None:  # one that goes meanwhile is worth a run that sees it
             self._queue.forget(key)
         return seconds
 
@@ -186,7 +189,10 @@ def _words(exc: BaseException) -> str:
 
 async def _die_with(elector: Elector) -> None:
     """End the process at once when we lead no more: two that act are worse than none for a moment."""
-    why = await elector.keep()
+    try:
+        why = await elector.keep()
+    except Exception as exc:  # else nobody would renew the Lease any more, and the process would idle
+        why = f"the Lease cannot be kept: {type(exc).__name__}: {exc}"
     os.write(sys.stderr.fileno(), f"rhapsode-operator: {why}; ending at once\n".encode())
     os._exit(EXIT_LOST)
 
@@ -214,10 +220,3 @@ async def _before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
         working.cancel()
         stopping.cancel()
         await asyncio.gather(working, stopping, return_exceptions=True)
-
-
-def _on_signals(stop: asyncio.Event) -> None:
-    """Stop on SIGTERM and Ctrl-C. While kopf runs its own handlers do the same."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)

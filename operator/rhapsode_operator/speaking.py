@@ -32,29 +32,38 @@ class Speaker:
 
     async def speak(
         self, case: Case, drains: Sequence[Removal], said: Mapping[str, tuple[Pod, list[Narration]]]
-    ) -> None:
-        """Drain pods, and narrate to pods by their uid."""
+    ) -> bool:
+        """Drain pods, and narrate to pods by their uid; return whether all was heard.
+
+        Whoever did not hear is told anew: of how things are then.
+        """
         places = asyncio.Semaphore(AT_ONCE)
         leaving = {removal.pod.uid: removal for removal in drains}
 
-        async def speak_to(pod: Pod) -> None:
+        async def speak_to(pod: Pod) -> bool:
             async with places:
-                if pod.uid not in leaving or await self._drain(case, leaving[pod.uid]):
-                    await self._narrate(pod, said[pod.uid][1] if pod.uid in said else ())
+                hears = pod.uid not in leaving or await self._drain(case, leaving[pod.uid])
+                return hears and await self._narrate(pod, said[pod.uid][1] if pod.uid in said else ())
 
         pods = {uid: removal.pod for uid, removal in leaving.items()} | {uid: pod for uid, (pod, _) in said.items()}
-        await asyncio.gather(*map(speak_to, pods.values()))
+        heard = dict(zip(pods, await asyncio.gather(*map(speak_to, pods.values())), strict=True))
+        deaf = [uid for uid in said if not heard[uid]]
+        for uid in deaf:
+            case.tellers.pop(uid, None)
+        return not deaf
 
     async def _drain(self, case: Case, removal: Removal) -> bool:
         """Have a relay take nothing new, and note how far that is; return whether it hears us."""
-        pod, first = removal.pod, removal.pod.uid not in case.drains
+        pod = removal.pod
         seen = await self._relays.drain(pod)
         case.drained(pod, seen, self._clock())
-        if seen is not None and first and removal.why == OUTDATED:
-            await self._relays.narrate(pod, outdated(pod))
+        is_news = removal.why == OUTDATED and pod.uid not in case.outdated
+        if seen is not None and is_news and await self._relays.narrate(pod, outdated(pod)):
+            case.outdated.add(pod.uid)
         return seen is not None
 
-    async def _narrate(self, pod: Pod, said: Sequence[Narration]) -> None:
+    async def _narrate(self, pod: Pod, said: Sequence[Narration]) -> bool:
         for one in said:
             if not await self._relays.narrate(pod, one):
-                return
+                return False
+        return True

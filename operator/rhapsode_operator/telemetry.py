@@ -111,30 +111,32 @@ class Telemetry:
     # Speaking
 
     async def narrate(self, pod: Pod, said: Narration) -> bool:
-        """Tell the pod's relay, and so everyone who waits there; return whether it heard."""
+        """Tell the pod's relay, and so everyone who waits there; return whether it heard. It may have refused."""
         note = Note(
             human=said.human, action=said.action, actor=said.actor, target=said.target, level=said.level,
             cute=said.cute, story=said.story, progress=said.progress, fields=said.fields,
         )  # fmt: skip
-        return await self._post(pod, "/v1/narration", msgspec.json.encode(note)) is not None
+        answer = await self._post(pod, "/v1/narration", msgspec.json.encode(note))
+        return answer is not None and answer[0] != 429 and answer[0] < 500
 
     async def drain(self, pod: Pod) -> DrainSeen | None:
         """Have the pod's relay take nothing new; return how much it has in hand, None if it cannot be reached."""
         answer = await self._post(pod, "/v1/drain", b"")
-        if answer is None:
+        if answer is None or answer[0] >= 300:
             return None
         try:
-            seen = msgspec.json.decode(answer, type=_Answer)
+            seen = msgspec.json.decode(answer[1], type=_Answer)
         except msgspec.DecodeError:
             return None
         return DrainSeen(seen.running + seen.queued, seen.for_s)
 
-    async def _post(self, pod: Pod, path: str, body: bytes) -> bytes | None:
+    async def _post(self, pod: Pod, path: str, body: bytes) -> tuple[int, bytes] | None:
+        """Return status and body of the answer, None if there is none."""
         assert self._session is not None
         timeout = aiohttp.ClientTimeout(total=ANSWER_S, sock_connect=CONNECT_S)
         try:
             async with self._session.post(self._url(pod, path), data=body, timeout=timeout) as response:
-                return await response.read() if response.status < 300 else None
+                return response.status, await response.read()
         except _NETWORK:
             return None
 

@@ -173,6 +173,28 @@ def test_a_lease_is_released_although_a_renewal_that_was_given_up_got_through() 
     virtual_time.run(scene())
 
 
+class MuteShelf(Shelf):
+    """Keeps a Lease and does not say so."""
+
+    async def create_lease(self, body: Lease) -> Lease | None:
+        await super().create_lease(body)
+        await asyncio.sleep(3600)
+        return None
+
+
+def test_a_lease_that_was_reached_for_when_we_were_stopped_is_released() -> None:
+    async def scene() -> None:
+        shelf = MuteShelf()
+        first = elector(shelf, "one")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(first.acquire(), 1)
+        assert (shelf.holder, first.leading) == ("one", False)
+        await first.release()
+        assert shelf.holder == ""
+
+    virtual_time.run(scene())
+
+
 @pytest.mark.parametrize("how", ["down", "hangs"])
 def test_an_outage_shorter_than_the_renewal_deadline_costs_nothing(how: str) -> None:
     async def scene() -> None:

@@ -1,6 +1,7 @@
 """Whether a watch that died quietly is noticed, and a healthy one never accused."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -61,6 +62,8 @@ class Cluster:
         self.down = False
         self.expired = False
         self.takes = 0.0
+        self.on_missing: Callable[[], None] = lambda: None
+        """What happens while the answer that something is not there is on its way."""
 
     async def list_names(
         self, kind: str, namespace: str, limit: int, *, selector: str = "", go_on: str = ""
@@ -78,7 +81,10 @@ class Cluster:
 
     async def exists(self, kind: str, namespace: str, name: str) -> bool:
         self._answer()
-        return name in self.versions
+        found = name in self.versions
+        if not found:
+            self.on_missing()
+        return found
 
     def _answer(self) -> None:
         if self.down:
@@ -161,6 +167,18 @@ def test_what_the_watch_tells_a_moment_after_the_list_is_no_ghost(stood_still_s:
         await asyncio.sleep(1)
         scene.pulse.told(A, "2", deleted=True)
         assert await probing
+        assert scene.ghosts == []
+
+    virtual_time.run(play())
+
+
+def test_a_successor_that_is_told_of_before_the_answer_that_its_predecessor_is_gone_is_no_ghost() -> None:
+    async def play() -> None:
+        scene = Scene(a=1)
+        scene.tell_all()
+        scene.cluster.versions.clear()
+        scene.cluster.on_missing = lambda: scene.pulse.told(A, "3")
+        await scene.prober.probe()
         assert scene.ghosts == []
 
     virtual_time.run(play())

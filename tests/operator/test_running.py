@@ -1,6 +1,8 @@
 """The operator's process on a real API server: start, lead, watch, survive, end."""
 
+import contextlib
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -263,6 +265,20 @@ def test_sigterm_ends_it_in_order_with_the_lease_released(cluster: ApiServer, na
     assert lease["spec"].get("holderIdentity", "") == ""
     assert operator.records[-1]["event"] == "ended" or "ended" in [one["event"] for one in operator.records]
     assert operator.errors == []
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_signals_that_go_on_while_it_ends_change_nothing(
+    cluster: ApiServer, namespace: str, start: Start, sent: signal.Signals
+) -> None:
+    operator = start(cluster, namespace)
+    operator.wait_record("began")
+    while operator.process.poll() is None:
+        operator.send(sent)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            operator.process.wait(0.01)
+    assert operator.wait() == 0
+    assert cluster.get(LEASE.format(namespace))["spec"].get("holderIdentity", "") == ""
 
 
 def test_sigterm_ends_a_standby(cluster: ApiServer, namespace: str, start: Start) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from rhapsode_operator.narrating import outdated
 from rhapsode_operator.queueing import Key
 from rhapsode_operator.telemetry import Telemetry
 from support.processes import DEADLINE_S, free_port
@@ -26,6 +27,11 @@ class Relays:
         self.open: list[str] = []
         """The address of each stream that is being read."""
         self.streams = 0
+        self.answer = 204
+        """The status with which narrations are answered."""
+
+    async def note(self, _: web.Request) -> web.Response:
+        return web.Response(status=self.answer)
 
     async def state(self, _: web.Request) -> web.Response:
         return web.json_response({"seq": 0})
@@ -62,6 +68,7 @@ class Ear:
 async def relays() -> AsyncIterator[Relays]:
     playing, app = Relays(), web.Application()
     app.add_routes([web.get("/v1/worker", playing.state), web.get("/v1/worker/stream", playing.stream)])
+    app.add_routes([web.post("/v1/narration", playing.note)])
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     for host in (HERE, THERE):
@@ -125,3 +132,15 @@ async def test_a_listener_that_is_over_is_started_at_the_next_look(relays: Relay
         await until(lambda: not relays.open, "nobody listens")
         telemetry.follow(KEY, [pod(podIP=HERE)])
         await until(lambda: relays.streams == 2, "somebody listens again")
+
+
+@pytest.mark.parametrize(("status", "heard"), [(204, True), (400, True), (429, False), (503, False)])
+async def test_what_a_relay_refuses_for_good_is_not_told_again(relays: Relays, status: int, heard: bool) -> None:
+    relays.answer = status
+    async with listening(relays, Ear()) as telemetry:
+        assert await telemetry.narrate(pod(podIP=HERE), outdated(pod())) is heard
+
+
+async def test_a_relay_that_is_away_has_not_heard(relays: Relays) -> None:
+    async with listening(relays, Ear()) as telemetry:
+        assert not await telemetry.narrate(pod(podIP="127.0.0.3"), outdated(pod()))

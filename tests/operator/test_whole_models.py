@@ -86,7 +86,7 @@ def test_from_a_hub_through_a_kill_to_the_models_own_words(cluster: Cluster, kub
     status = cluster.wait_ready("m")
     assert status["load"]["summary"] == "loaded"
     assert ask(kubelet, "m-0")
-    assert {event["note"] for event in cluster.events("m")} >= {"m-0: fetching the model"}
+    cluster.wait_told("m", "m-0: fetching the model")
     assert TOKEN not in kubelet.logs("m-0")
     assert TOKEN not in str(cluster.pods("m"))
     assert operator.errors == []
