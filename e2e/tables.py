@@ -24,7 +24,8 @@ class Recorder(http.server.BaseHTTPRequestHandler):
         self.send_response(500 if self.path == "/broken" else 201)
         self.send_header("Content-Length", "0")
         self.end_headers()
-        print(json.dumps({"path": self.path, "body": body, "headers": dict(self.headers)}), flush=True)
+        told = json.dumps({"path": self.path, "body": body, "headers": dict(self.headers)})
+        print(told + "\\n", end="", flush=True)  # in one piece: two may come at once
     def log_message(self, *args):
         pass
 http.server.ThreadingHTTPServer(("", 8080), Recorder).serve_forever()

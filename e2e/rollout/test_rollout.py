@@ -1,6 +1,7 @@
 """A changed spec replaces pods one at a time, while clients stream: every stream whole, none lost."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 from e2e.clients import Client
@@ -19,15 +20,16 @@ class Census:
         self.most = 0
         self._applied = applied
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._count)
+        self._counter = ThreadPoolExecutor(1)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._counting = self._counter.submit(self._count)
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End it. Raises what it died of: it would have counted too few."""
         self._over.set()
-        self._thread.join(30)
+        self._counting.result(60)
 
     def _count(self) -> None:
         while not self._over.wait(0.2):
