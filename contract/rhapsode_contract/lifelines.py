@@ -1,4 +1,4 @@
-"""How a process of ours learns that it should stop, and how it tells a child. Called by each process's `__main__`.
+"""How a process of ours learns that it should stop, called by its `__main__`, and how it tells a child.
 
 A signal says it; so does the end of our standard input, when the process that started us is gone, even if it was
 killed.

@@ -45,8 +45,9 @@ class Conductor:
         self.counts = Counts()
         self.phases = PhaseLog(logger, self.counts)
         self.draining_since: float | None = None
-        self._draining_for_good = False
-        self._worker_drains = False
+        self._draining_for_good = self._worker_drains = False
+        self.ending = False
+        """Whether this relay was told to end."""
         self._places_told_at = 0.0
         self.port: WorkerPort | None = None
         self.on_job: Callable[[Job], None] = lambda _: None
@@ -221,7 +222,7 @@ class Conductor:
 
     def drain(self) -> None:
         """This relay is to end: take nothing new; who waits is sent away at once, who runs may finish in time."""
-        self._draining_for_good = True
+        self._draining_for_good = self.ending = True
         self._close_door(self.settings.drain_s)
 
     def drain_worker(self, *, for_good: bool) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 from rhapsode_contract.events import EventId
 from rhapsode_relay.conducting import Conductor
-from rhapsode_relay.errors import ApiError, NotFound
+from rhapsode_relay.errors import ApiError, NotFound, Unavailable
 from rhapsode_relay.hearing import Hearing
 from rhapsode_relay.jobs import Job
 
@@ -20,17 +20,23 @@ class JobFinder:
         self._until = started_at + house.settings.reunion_s
 
     async def find(self, job_id: str, last_event_id: str | None = None) -> Job:
-        """Return the job. Raises NotFound, or ApiError 410 if the cursor shows that it was lost in a restart."""
+        """Return the job. Raises NotFound, Unavailable, ApiError 410 if the cursor shows a loss in a restart."""
         while (job := self._house.jobs.get(job_id)) is None or job.hidden:
             if job is not None or self._knows_all():
                 raise self._missing(job_id, last_event_id)
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            await self._wait()
         return job
 
     async def recall(self, key: str) -> None:
-        """Wait until it is known whether a request came with this Idempotency-Key before."""
+        """Wait until it is known whether a request came with this Idempotency-Key before. Raises Unavailable."""
         while self._house.jobs.by_key(key) is None and not self._knows_all():
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Give the worker time. Raises Unavailable when we end, since whoever waits would be cut off."""
+        if self._house.ending:
+            raise Unavailable("this relay is ending; ask again", code="draining", retry_after_s=1)
+        await asyncio.sleep(_LOOK_AGAIN_S)
 
     def _knows_all(self) -> bool:
         return self._hearing.knows_all or asyncio.get_running_loop().time() >= self._until

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -16,7 +18,8 @@ from rhapsode_contract import frames, names
 from support.conversations import conversing
 from support.fake_worker import FakeWorker
 from support.patience import patient
-from support.processes import Relay, Running, free_port, manifest, running_relay, wait_until
+from support.processes import DEADLINE_S, Relay, Running, free_port, manifest, running_relay, wait_until
+from support.requests import assert_error
 from support.streams import Stream, ask, resume, text_of
 
 
@@ -80,6 +83,19 @@ def test_who_is_in_a_hurry_does_not_wait_for_the_drain(sent: tuple[signal.Signal
                 relay.wait_record("relay_drain")  # the kernel makes one of two signals that nobody took
             relay.send(one)
         assert stream.rest()[-2].data["error"]["code"] == "server_shutdown"
+        assert relay.wait() == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_who_waits_for_what_the_worker_may_bring_is_told_when_the_relay_ends(method: str) -> None:
+    path = {"GET": "/v1/inference/sim-000000000000000a", "POST": "/v1/inference"}[method]
+    with running_relay(environ=patient(reunion_s=600.0)) as relay, ThreadPoolExecutor() as pool:
+        body, key = {"prompt": "a"}, {"Idempotency-Key": "k"}
+        asked = pool.submit(httpx.request, method, relay.url + path, json=body, headers=key, timeout=DEADLINE_S)
+        time.sleep(0.2)
+        assert not asked.done(), "it waits for the worker"
+        relay.send(signal.SIGTERM)
+        assert_error(asked.result(), 503, "draining", retryable=True)
         assert relay.wait() == 0
 
 

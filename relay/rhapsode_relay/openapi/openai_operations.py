@@ -24,7 +24,12 @@ _MODEL_ID = Parameter("id", "path", "The model's name.", {"type": "string", "min
 _RESPONSE_ID = Parameter(
     "id", "path", "The response's id.", {"type": "string", "minLength": 1}, "resp_sim-7r00mh92yqd476h0", True
 )
-_READING = {404: "response_not_found", 410: "job_lost", 421: "misdirected", 503: "owner_unreachable too_many_readers"}
+_READING = {
+    404: "response_not_found",
+    410: "job_lost",
+    421: "misdirected",
+    503: "draining owner_unreachable too_many_readers",
+}
 _RESPONSE = Answer(200, "The response as it is now.", openai_responses.Response)
 
 OPERATIONS = (
