@@ -3,7 +3,7 @@ the cluster's objects and from `status.workers[].replaced`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from rhapsode_contract.statuses import Status
 from rhapsode_operator.budgeting import Written
 from rhapsode_operator.building import Blueprint
 from rhapsode_operator.errors import OperatorError
-from rhapsode_operator.narrating import Teller
+from rhapsode_operator.narrating import STILL_S, Teller
 from rhapsode_operator.observing import Pod, Worker
 from rhapsode_operator.planning import DrainSeen, Memory
 from rhapsode_operator.queueing import Key
@@ -53,6 +53,8 @@ class Case:
     outdated: set[str] = field(default_factory=set)
     """By uid: pods whose relays know that a new version replaces them."""
     tellers: dict[str, Teller] = field(default_factory=dict)
+    deaf: dict[str, float] = field(default_factory=dict)
+    """By uid: until when a relay that did not hear us is told nothing."""
     removed: dict[str, float] = field(default_factory=dict)
     """By uid: when we deleted a pod that the watch may still show alive."""
     stages: dict[str, Stages] = field(default_factory=dict)
@@ -83,7 +85,9 @@ class Case:
     def look(self, pods: Sequence[Pod], now: float) -> Memory:
         """Note what can be seen of the pods, forget those that are gone, and return the memory for a plan."""
         known = {pod.uid for pod in pods}
-        for remembered in (self.failed_at, self.drains, self.drain_began, self.tellers, self.stages, self.removed):
+        for remembered in (
+            self.failed_at, self.drains, self.drain_began, self.tellers, self.deaf, self.stages, self.removed
+        ):  # fmt: skip
             for uid in set(remembered) - known:
                 del remembered[uid]
         self.outdated &= known
@@ -114,6 +118,18 @@ class Case:
             return False
         known.said.add(stage)
         return True
+
+    def note_deaf(self, pod: Pod, now: float) -> None:
+        """Note that a relay did not hear us. It is left alone for a while: what it did hear of it wakes us, too."""
+        self.deaf[pod.uid] = now + STILL_S
+
+    def is_deaf(self, pod: Pod, now: float) -> bool:
+        """Return whether a relay did not hear us lately."""
+        return now < self.deaf.get(pod.uid, now)
+
+    def deaf_for(self, now: float) -> Iterator[float]:
+        """Yield how long each relay that did not hear us is still left alone."""
+        return (until - now for until in self.deaf.values() if until > now)
 
     def is_taken(self, what: str, generation: int, now: float) -> bool:
         """Return whether a name was lately another's."""

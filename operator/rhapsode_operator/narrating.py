@@ -8,13 +8,13 @@ from rhapsode_operator.judging import Verdict
 from rhapsode_operator.observing import Container, Pod, Terminated
 
 STILL_S = 15.0
-"""How often a pull that goes on is mentioned."""
+"""How often a pull that goes on is mentioned, and how long a relay that did not hear is left alone."""
 
 _WORDS = {"model": "model's fetch"}
 
 
 class Teller:
-    """Remembers what one pod's relay has been told."""
+    """Remembers what one pod's relay has been told. It can be copied."""
 
     def __init__(self) -> None:
         self._placed = False
@@ -24,7 +24,7 @@ class Teller:
         self._told_at = 0.0
 
     def tell(self, pod: Pod, verdict: Verdict, now: float) -> list[Narration]:
-        """Return what to say now. Call it only when the relay can hear: what was returned counts as told."""
+        """Return what to say now, and count it as told. Call it only when the relay can hear; keep it if it did."""
         if not self._reason and pod.has_served:  # an operator before us told it
             self._placed = True
             self._restarts = {one.name: one.restart_count for one in _told_of(pod)}
@@ -48,7 +48,7 @@ class Teller:
         said = []
         for one in _told_of(pod):
             if one.restart_count > self._restarts.get(one.name, 0):
-                self._restarts[one.name] = one.restart_count
+                self._restarts = self._restarts | {one.name: one.restart_count}  # a copy has the same dict
                 how = _how(one.last_end) if one.last_end else "an unknown end"
                 said.append(
                     narrate(

@@ -6,13 +6,13 @@ told in the status first and then raised, so that the queue decides when to try 
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
-from rhapsode_contract.frames import Narration
 from rhapsode_contract.names import DEFAULT_ADMIN_PORT
 from rhapsode_contract.records import timestamp
 from rhapsode_contract.statuses import Status
@@ -30,7 +30,7 @@ from rhapsode_operator.planning import Wanted, plan
 from rhapsode_operator.posting import Poster
 from rhapsode_operator.projecting import Seen, project
 from rhapsode_operator.queueing import Key
-from rhapsode_operator.speaking import Speaker
+from rhapsode_operator.speaking import Saying, Speaker
 from rhapsode_operator.tales import Tale
 from rhapsode_operator.telemetry import Telemetry
 from rhapsode_operator.weighing import for_the_queue, verdict_on
@@ -150,8 +150,8 @@ class Reconciler:
         seen = Seen(worker, wanted, ours, verdicts, self.telemetry.tales, case.failures)
         settling = (planned.create and not errors) or self._is_listening(worker, case, ours, now)
         errors += await self._write(seen, order, errors, timers, settling=bool(settling))
-        if not await self._speaker.speak(case, planned.drain, said):
-            timers.append(STILL_S)
+        await self._speaker.speak(case, planned.drain, said)
+        timers.extend(case.deaf_for(self._clock()))
         timers.extend(_looks(verdicts.values(), spec.load.stall_seconds))
         timers.extend(_searches(ours, self.telemetry.tales, now))
         return self._look_again(key, errors, timers)
@@ -216,15 +216,20 @@ class Reconciler:
 
     def _tell(
         self, worker: Worker, case: Case, pods: Sequence[Pod], verdicts: dict[str, Verdict], timers: Timers
-    ) -> dict[str, tuple[Pod, list[Narration]]]:
+    ) -> dict[str, Saying]:
         """Announce load stages, and return what relays are to hear that only we can see."""
-        said: dict[str, tuple[Pod, list[Narration]]] = {}
+        said: dict[str, Saying] = {}
+        now = self._clock()
         for pod in pods:
             tale, verdict = self.telemetry.tales.get(pod.uid), verdicts.get(pod.uid)
             if tale is None or verdict is None or not tale.connected:
                 continue
-            if narrations := case.tellers.setdefault(pod.uid, Teller()).tell(pod, verdict, self._clock()):
-                said[pod.uid] = pod, narrations
+            if not case.is_deaf(pod, now):
+                teller = copy(case.tellers.get(pod.uid, Teller()))  # kept when it was heard
+                if words := teller.tell(pod, verdict, now):
+                    said[pod.uid] = Saying(pod, words, teller)
+                else:
+                    case.tellers[pod.uid] = teller
             if verdict.reason == "ImagePulling":
                 timers.append(STILL_S)
             self._announce_stages(worker, case, pod, tale)

@@ -193,7 +193,8 @@ async def _die_with(elector: Elector) -> None:
         why = await elector.keep()
     except Exception as exc:  # else nobody would renew the Lease any more, and the process would idle
         why = f"the Lease cannot be kept: {type(exc).__name__}: {exc}"
-    os.write(sys.stderr.fileno(), f"rhapsode-operator: {why}; ending at once\n".encode())
+    with contextlib.suppress(OSError):  # who reads it may be gone
+        os.write(sys.stderr.fileno(), f"rhapsode-operator: {why}; ending at once\n".encode())
     os._exit(EXIT_LOST)
 
 

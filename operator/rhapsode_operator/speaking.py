@@ -5,16 +5,24 @@ To many at once, because a relay that is frozen answers only after seconds; and 
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rhapsode_contract.frames import Narration
 from rhapsode_operator.cases import Case
-from rhapsode_operator.narrating import outdated
+from rhapsode_operator.narrating import Teller, outdated
 from rhapsode_operator.observing import Pod
 from rhapsode_operator.planning import OUTDATED, DrainSeen, Removal
 
 AT_ONCE = 64
 """Relays of one resource that are spoken to at once."""
+
+
+class Saying(NamedTuple):
+    """What one pod's relay is to hear, and who has told it once it has heard it."""
+
+    pod: Pod
+    words: list[Narration]
+    teller: Teller
 
 
 class Relays(Protocol):
@@ -30,27 +38,18 @@ class Speaker:
     def __init__(self, relays: Relays, clock: Callable[[], float]) -> None:
         self._relays, self._clock = relays, clock
 
-    async def speak(
-        self, case: Case, drains: Sequence[Removal], said: Mapping[str, tuple[Pod, list[Narration]]]
-    ) -> bool:
-        """Drain pods, and narrate to pods by their uid; return whether all was heard.
-
-        Whoever did not hear is told anew: of how things are then.
-        """
+    async def speak(self, case: Case, drains: Sequence[Removal], said: Mapping[str, Saying]) -> None:
+        """Drain pods, and narrate to pods by their uid. Who did not hear is told later: of how things are then."""
         places = asyncio.Semaphore(AT_ONCE)
         leaving = {removal.pod.uid: removal for removal in drains}
 
-        async def speak_to(pod: Pod) -> bool:
+        async def speak_to(uid: str) -> None:
             async with places:
-                hears = pod.uid not in leaving or await self._drain(case, leaving[pod.uid])
-                return hears and await self._narrate(pod, said[pod.uid][1] if pod.uid in said else ())
+                hears = uid not in leaving or await self._drain(case, leaving[uid])
+                if uid in said:
+                    await self._narrate(case, said[uid], hears=hears)
 
-        pods = {uid: removal.pod for uid, removal in leaving.items()} | {uid: pod for uid, (pod, _) in said.items()}
-        heard = dict(zip(pods, await asyncio.gather(*map(speak_to, pods.values())), strict=True))
-        deaf = [uid for uid in said if not heard[uid]]
-        for uid in deaf:
-            case.tellers.pop(uid, None)
-        return not deaf
+        await asyncio.gather(*map(speak_to, dict.fromkeys([*leaving, *said])))
 
     async def _drain(self, case: Case, removal: Removal) -> bool:
         """Have a relay take nothing new, and note how far that is; return whether it hears us."""
@@ -62,8 +61,10 @@ class Speaker:
             case.outdated.add(pod.uid)
         return seen is not None
 
-    async def _narrate(self, pod: Pod, said: Sequence[Narration]) -> bool:
-        for one in said:
-            if not await self._relays.narrate(pod, one):
-                return False
-        return True
+    async def _narrate(self, case: Case, said: Saying, *, hears: bool) -> None:
+        for one in said.words:
+            hears = hears and await self._relays.narrate(said.pod, one)
+        if hears:
+            case.tellers[said.pod.uid] = said.teller
+        else:
+            case.note_deaf(said.pod, self._clock())

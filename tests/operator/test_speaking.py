@@ -1,5 +1,7 @@
 """Relays are spoken to: what one did not hear is told again, and what it heard is not."""
 
+from typing import Any
+
 import pytest
 
 from rhapsode_contract.frames import Narration
@@ -21,11 +23,13 @@ class Relays:
     def __init__(self, *, drains: list[DrainSeen | None] | None = None, hears: list[bool]) -> None:
         self.drains, self.hears = drains or [BUSY], hears
         self.heard: list[str] = []
+        self.asked = 0
 
     async def drain(self, _: Pod) -> DrainSeen | None:
         return self.drains.pop(0) if len(self.drains) > 1 else self.drains[0]
 
     async def narrate(self, _: Pod, said: Narration) -> bool:
+        self.asked += 1
         hears = self.hears.pop(0) if len(self.hears) > 1 else self.hears[0]
         if hears:
             self.heard.append(said.action)
@@ -67,8 +71,54 @@ async def test_what_a_relay_did_not_hear_is_told_again_as_it_is_then(monkeypatch
         await operator.run(2)
         become(cluster, "w-0", SERVING | {"conditions": [], "containerStatuses": [again]})
         telemetry.tales[cluster.pods(KEY)[0].uid] = told(opening("starting"))
-        assert await operator.run(20) == STILL_S, "it is tried again although nothing happens"
+        again_s = await operator.run(20)
+        assert again_s == pytest.approx(STILL_S - 1.9), "it is tried again although nothing happens"
         assert relays.heard == ["pod_scheduled"]
+        assert relays.asked == 2, "what it heard of it may wake us: that must not go round"
         relays.hears = [True]
+        operator.now += STILL_S
         assert await operator.run(3) is None
         assert relays.heard == ["pod_scheduled", "pod_scheduled", "container_restart"]
+
+
+async def test_what_was_heard_is_not_told_again_with_what_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, relays = cluster_with(), Relays(hears=[True])
+    async with reconciling(cluster) as operator:
+        telemetry = operator.reconciler.telemetry
+        monkeypatch.setattr(telemetry, "narrate", relays.narrate)
+        monkeypatch.setattr(telemetry, "follow", lambda *_: None)
+        await operator.run(2)
+        for restarts, hears in ((0, True), (1, False)):
+            end = {"terminated": {"exitCode": 1}}
+            again = container("worker", RAN, restarts=restarts, last=end if restarts else None)
+            become(cluster, "w-0", SERVING | {"conditions": [], "containerStatuses": [again]})
+            telemetry.tales[cluster.pods(KEY)[0].uid] = told(opening("starting"), since=operator.now)
+            relays.hears = [hears]
+            await operator.run()
+        assert relays.heard == ["pod_scheduled"]
+        relays.hears = [True]
+        operator.now += STILL_S
+        await operator.run(3)
+        assert relays.heard == ["pod_scheduled", "container_restart"]
+
+
+async def test_what_was_not_said_because_a_run_broke_off_is_said_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, relays = cluster_with(), Relays(hears=[True])
+    async with reconciling(cluster) as operator:
+        reconciler = operator.reconciler
+        monkeypatch.setattr(reconciler.telemetry, "narrate", relays.narrate)
+        monkeypatch.setattr(reconciler.telemetry, "follow", lambda *_: None)
+        await operator.run(2)
+        become(cluster, "w-0", SERVING | {"conditions": [], "containerStatuses": [container("worker", RAN)]})
+        reconciler.telemetry.tales[cluster.pods(KEY)[0].uid] = told(opening("starting"), since=operator.now)
+
+        async def give_up(*_: Any, **__: Any) -> Any:
+            raise TimeoutError
+
+        with monkeypatch.context() as broken:
+            broken.setattr(reconciler, "_write", give_up)
+            with pytest.raises(TimeoutError):
+                await operator.run()
+        assert relays.heard == []
+        await operator.run()
+        assert relays.heard == ["pod_scheduled"]
