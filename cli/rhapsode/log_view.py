@@ -47,7 +47,7 @@ class LogView:
 
 def _is_of_a_life(record: dict[str, Any]) -> bool:
     """Return whether a record is of a process's life: neither of a request, nor a library's own word."""
-    return "event" in record and "job_id" not in record
+    return record.get("event") in CATALOGUE and "job_id" not in record
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
