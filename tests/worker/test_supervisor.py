@@ -75,13 +75,13 @@ def test_an_engine_that_is_killed_ends_its_requests_and_is_started_again(
         worker.relay.send(job(max_tokens=10_000))
         worker.relay.wait(frames.Token)
         os.kill(worker.engine_pid(), sent)
+        said = worker.relay.wait(frames.Narration, action="engine_exit")
+        assert "Restarting in 0.5 s (1 of 4)" in said.human
+        worker.relay.wait(frames.State, phase="loading")  # first, or its slot would be free for the next request
         error = worker.relay.wait(frames.Error)
         assert (error.job_id, error.code, error.retryable) == ("sim-1", "engine_crashed", True)
         assert f"signal {sent.value} ({sent.name})" in error.message
         assert "Send the request again." in error.message
-        said = worker.relay.wait(frames.Narration, action="engine_exit")
-        assert "Restarting in 0.5 s (1 of 4)" in said.human
-        worker.relay.wait(frames.State, phase="loading")
         worker.relay.wait(frames.State, phase="ready")
         worker.relay.send(job("sim-2"))
         assert text_of(worker.relay.until(frames.Finish)) == simulated_text(7, "hello", 10)
