@@ -85,11 +85,12 @@ async def _run(settings: RelaySettings, contracts: dict[str, "Contract"], logger
     registry.register(RelayCollector(house, readers, room))
     loop = asyncio.get_running_loop()
     client_socket, admin_socket = bind(settings.host, settings.port), bind(settings.host, settings.admin_port)
+    heir = settings.socket.is_socket()  # of a relay that was killed: one that ends removes it
     listener = await listen(settings.socket, room)
     keys = KeyFolder(settings.keys) if settings.keys is not None else None
     neighbours = meet_neighbours(settings, house, logger, _renewing(keys))
     turns = _make_turns(settings, house, contracts)
-    finder = JobFinder(house, hearing, loop.time())
+    finder = JobFinder(house, hearing, loop.time(), heir=heir)
     app = create_app(house, readers, finder, keys, neighbours, turns)
     client = make_server(app, settings.max_connections, house.counts.refuse)
     admin = make_server(create_admin(house, room, registry), settings.max_connections)

@@ -14,10 +14,12 @@ _LOOK_AGAIN_S = 0.05
 class JobFinder:
     """Finds jobs by id, with patience right after a restart: the worker may be about to bring them back."""
 
-    def __init__(self, house: Conductor, hearing: Hearing, started_at: float) -> None:
+    def __init__(self, house: Conductor, hearing: Hearing, started_at: float, *, heir: bool = False) -> None:
+        """`heir`: another relay was killed here, and its jobs may run on."""
         self._house = house
         self._hearing = hearing
         self._until = started_at + house.settings.reunion_s
+        self._heir = heir
 
     async def find(self, job_id: str, last_event_id: str | None = None) -> Job:
         """Return the job. Raises NotFound, Unavailable, ApiError 410 if the cursor shows a loss in a restart."""
@@ -28,8 +30,11 @@ class JobFinder:
         return job
 
     async def recall(self, key: str) -> None:
-        """Wait until it is known whether a request came with this Idempotency-Key before. Raises Unavailable."""
-        while self._house.jobs.by_key(key) is None and not self._knows_all():
+        """Wait until it is known whether a request came with this Idempotency-Key before. Raises Unavailable.
+
+        Where no relay was killed none did, and who asks is to hear at once what goes on.
+        """
+        while self._heir and self._house.jobs.by_key(key) is None and not self._knows_all():
             await self._wait()
 
     async def _wait(self) -> None:

@@ -1,5 +1,6 @@
 """How a relay ends, and what readers that refuse data cost it."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -87,9 +88,12 @@ def test_who_is_in_a_hurry_does_not_wait_for_the_drain(sent: tuple[signal.Signal
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_who_waits_for_what_the_worker_may_bring_is_told_when_the_relay_ends(method: str) -> None:
+def test_who_waits_for_what_the_worker_may_bring_is_told_when_the_relay_ends(tmp_path: Path, method: str) -> None:
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(tmp_path / "worker.sock"))  # what is left of a relay that was killed
     path = {"GET": "/v1/inference/sim-000000000000000a", "POST": "/v1/inference"}[method]
-    with running_relay(environ=patient(reunion_s=600.0)) as relay, ThreadPoolExecutor() as pool:
+    relay = Relay(manifest(), tmp_path, free_port(), free_port(), patient(reunion_s=600.0))
+    with contextlib.closing(relay), ThreadPoolExecutor() as pool:
         body, key = {"prompt": "a"}, {"Idempotency-Key": "k"}
         asked = pool.submit(httpx.request, method, relay.url + path, json=body, headers=key, timeout=DEADLINE_S)
         time.sleep(0.2)

@@ -112,6 +112,11 @@ def test_who_asks_again_before_the_worker_is_back_gets_the_job_that_it_holds(tmp
         assert (answer.json()["job_id"], answer.headers["idempotent-replayed"]) == (held.job_id, "true")
 
 
+def test_who_asks_a_relay_that_nobody_was_before_is_told_at_once_what_goes_on() -> None:
+    with running_relay(environ=patient(reunion_s=600.0)) as relay, ask(relay.port, headers=KEY) as stream:
+        assert stream.next("queued").data["position"] == 0
+
+
 def test_what_was_begun_anew_since_the_worker_stayed_away_keeps_its_key(tmp_path: Path) -> None:
     ports = free_port(), free_port()
     held = asked_before_a_kill(tmp_path, ports)
