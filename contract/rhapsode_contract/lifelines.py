@@ -24,7 +24,7 @@ def run_to_its_end(work: Coroutine[Any, Any, T], run: Callable[[Coroutine[Any, A
     Signals to stop count from `listen_for_stop` to the end of the work. One that comes while the loop is made would
     leave it half made, and waits; one that comes when the work is over must not change the exit status.
     """
-    _hold_signals()
+    hold_signals()
     return run(_and_be_deaf(work))
 
 
@@ -32,13 +32,14 @@ async def _and_be_deaf(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await work
     finally:
-        _hold_signals()  # which is for this thread alone, and another may live on, as NVML's where a call hangs
+        hold_signals()  # which is for this thread alone, and another may live on, as NVML's where a call hangs
         for sent in _STOP_SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(sent)  # or it gives them their defaults when it closes
             signal.signal(sent, signal.SIG_IGN)
 
 
-def _hold_signals() -> None:
+def hold_signals() -> None:
+    """Let signals to stop wait, for the main thread: until `listen_for_stop`, or for ever."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
 
 

@@ -8,13 +8,12 @@ workers finish what they do, the Lease is released, HTTP goes last.
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rhapsode_contract.lifelines import listen_for_stop
+from rhapsode_contract.lifelines import hold_signals, listen_for_stop
 from rhapsode_contract.names import KIND
 from rhapsode_operator.checking import check
 from rhapsode_operator.electing import Elector
@@ -154,7 +153,7 @@ class _Leader:
 
     async def _end(self) -> None:
         """Let runs finish, for a moment; a second call finds nothing to do."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # kopf's handlers bear but one
+        hold_signals()  # kopf's handlers bear but one
         if not self._begun:
             return
         self._begun, self._health.workers = False, 0

@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -85,24 +84,16 @@ def test_a_relay_that_was_killed_learns_its_jobs_from_the_worker(tmp_path: Path)
 
 def asked_before_a_kill(folder: Path, ports: tuple[int, int]) -> frames.JobState:
     """Ask with a key, and let the relay be killed; return what the worker holds of it."""
-    with killed_in_the_end(Relay(manifest(), folder, *ports)) as relay, FakeWorker(relay.socket) as worker:
+    with contextlib.closing(Relay(manifest(), folder, *ports)) as relay, FakeWorker(relay.socket) as worker:
         assert post(relay, QUESTION, **KEY).status_code == 202
         job = worker.begin()
         return frames.JobState(job_id=job.job_id, meta=dict(job.meta))
 
 
-@contextlib.contextmanager
-def killed_in_the_end(relay: Relay) -> Iterator[Relay]:
-    try:
-        yield relay
-    finally:
-        relay.close()
-
-
 def test_who_asks_again_before_the_worker_is_back_gets_the_job_that_it_holds(tmp_path: Path) -> None:
     ports = free_port(), free_port()
     held = asked_before_a_kill(tmp_path, ports)
-    with killed_in_the_end(Relay(manifest(), tmp_path, *ports, patient(reunion_s=600.0))) as relay:
+    with contextlib.closing(Relay(manifest(), tmp_path, *ports, patient(reunion_s=600.0))) as relay:
         with ThreadPoolExecutor() as pool:
             again = pool.submit(post, relay, QUESTION, **KEY)
             time.sleep(0.2)
@@ -120,7 +111,7 @@ def test_who_asks_a_relay_that_nobody_was_before_is_told_at_once_what_goes_on() 
 def test_what_was_begun_anew_since_the_worker_stayed_away_keeps_its_key(tmp_path: Path) -> None:
     ports = free_port(), free_port()
     held = asked_before_a_kill(tmp_path, ports)
-    with killed_in_the_end(Relay(manifest(), tmp_path, *ports, patient(reunion_s=0.0))) as relay:
+    with contextlib.closing(Relay(manifest(), tmp_path, *ports, patient(reunion_s=0.0))) as relay:
         anew = post(relay, QUESTION, **KEY).json()["job_id"]
         assert anew != held.job_id
         with FakeWorker(relay.socket, jobs=[held]):

@@ -202,6 +202,7 @@ def test_sigterm_lets_writes_finish() -> None:
     with sitting() as table, stopped_in(table, "writes") as (stream, _):
         table.relay.send(signal.SIGTERM)
         table.relay.wait_record("relay_drain")
+        assert_error(post(table.relay, {"prompt": "x"}), 503, "draining", retryable=True)
         table.outside.held["/pois"].set()
         assert names_of(stream.rest())[-2:] == ["end", "done"]
         assert table.relay.wait() == 0

@@ -270,6 +270,16 @@ class Play(Running):
         super().close()
 
 
+def is_gone(pid: int) -> bool:
+    """Return whether a process does nothing any more; a zombie waits for its parent only."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def _runs(process: Any, module: str) -> bool:
     import psutil
 

